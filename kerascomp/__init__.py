@@ -1,0 +1,42 @@
+"""Components, gradient monitors and studies for Keras 3.
+
+The components register themselves when this package is imported, so that
+saved models that use them load without `custom_objects`. What needs optional
+packages, such as `kerascomp.studies`, is imported when first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from kerascomp import callbacks, layers, losses, regularizers, schedules
+from kerascomp._registry import entries
+from kerascomp._version import __version__
+
+if TYPE_CHECKING:
+    from kerascomp import datasets, export, studies, testing
+
+__all__ = [
+    "__version__",
+    "callbacks",
+    "datasets",
+    "entries",
+    "export",
+    "layers",
+    "losses",
+    "regularizers",
+    "schedules",
+    "studies",
+    "testing",
+]
+
+_LAZY = ("datasets", "export", "studies", "testing")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"kerascomp.{name}")
+    raise AttributeError(f"module 'kerascomp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

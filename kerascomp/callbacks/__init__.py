@@ -1,0 +1,5 @@
+"""Callbacks that steer and observe `model.fit`."""
+
+from kerascomp.callbacks._learning_rate import WarmupCosine
+
+__all__ = ["WarmupCosine"]

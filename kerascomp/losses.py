@@ -1,0 +1,174 @@
+"""Losses that Keras lacks, for `model.compile(loss=...)`."""
+
+from typing import Any
+
+from kerascomp import _numerics, _validation
+from kerascomp._compat import keras
+from kerascomp._registry import component
+
+__all__ = ["SmoothL1", "SmoothedSparseCategoricalCrossentropy"]
+
+ops = keras.ops
+
+
+class _Loss(keras.losses.Loss):
+    """Keras' base class, with the dtype kept in the config."""
+
+    def get_config(self) -> dict[str, Any]:
+        # Keras leaves `dtype` out, and a reloaded loss would fall back to
+        # the global default.
+        return {**super().get_config(), "dtype": self.dtype}
+
+
+@component(since="0.1")
+class SmoothL1(_Loss):
+    """Grows quadratically near zero and linearly beyond `beta`.
+
+    Use it for regression with outliers, such as box offsets: the gradient of
+    one element never exceeds 1 in size. It equals
+    `keras.losses.Huber(delta=beta)` divided by `beta`, so its slope far from
+    zero stays 1 whatever `beta` is, and as `beta` goes to 0 it becomes the
+    mean absolute error.
+
+    The loss of one element with error d is
+
+        d^2 / (2 beta)   if |d| < beta
+        |d| - beta / 2   otherwise
+
+    and the loss of one sample is the mean over its last axis.
+
+    Args:
+        beta: Size of the error at which the loss turns linear, above 0. In
+            the unit of the target.
+        reduction: As in `keras.losses.Loss`.
+        name: As in `keras.losses.Loss`.
+        dtype: As in `keras.losses.Loss`.
+
+    Call arguments:
+        y_true: `(batch, ..., outputs)`, any dtype.
+        y_pred: `(batch, ..., outputs)`, float.
+
+    Returns:
+        `(batch, ...)` before reduction, in the loss' dtype. At least 0.
+
+    Raises:
+        ValueError: If `beta` is not positive and finite.
+
+    Example:
+        >>> loss = SmoothL1(beta=2.0)
+        >>> # Errors 1 and 4: (1 / 4 + (4 - 1)) / 2.
+        >>> float(loss(np.array([[0.0, 0.0]]), np.array([[1.0, 4.0]])))
+        1.625
+
+    Reference:
+        Girshick, 2015, [Fast R-CNN](https://arxiv.org/abs/1504.08083),
+        equation 3, which is `beta = 1`.
+    """
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "smooth_l1",
+        dtype: Any = None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        _validation.in_interval("beta", beta, "(0, inf)")
+        self.beta = beta
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        size = ops.abs(y_pred - y_true)
+        # One formula for both branches: a `where` would square large errors,
+        # and in half precision the unused infinity makes the gradient NaN.
+        quadratic = ops.minimum(size, self.beta)
+        element = (quadratic / self.beta) * (size - 0.5 * quadratic)
+        return ops.mean(element, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "beta": self.beta}
+
+
+@component(since="0.1")
+class SmoothedSparseCategoricalCrossentropy(_Loss):
+    """Smooths integer labels, which spares the one-hot encoding.
+
+    Use it against overconfident classifiers. Keras smooths one-hot labels
+    only; this loss equals
+    `keras.losses.CategoricalCrossentropy(label_smoothing=...)` on the one-hot
+    encoded labels without building them, and
+    `keras.losses.SparseCategoricalCrossentropy` at `label_smoothing=0`.
+
+    With K classes and smoothing s the target of the true class is
+    1 - s + s / K and that of every other class s / K: smoothing 0.1 turns the
+    one-hot label [0, 1] into [0.05, 0.95]. The loss of one sample is
+
+        -(1 - s) log p_true - s / K * (log p_1 + ... + log p_K)
+
+    Args:
+        label_smoothing: Share of the target spread over all classes, in
+            [0, 1).
+        from_logits: Whether `y_pred` holds logits. Otherwise probabilities.
+        axis: The axis of `y_pred` that holds the classes.
+        reduction: As in `keras.losses.Loss`.
+        name: As in `keras.losses.Loss`.
+        dtype: As in `keras.losses.Loss`.
+
+    Call arguments:
+        y_true: `(batch, ...)` or `(batch, ..., 1)`, integers in
+            `[0, classes)`.
+        y_pred: `(batch, ..., classes)`, float. Logits or probabilities.
+
+    Returns:
+        `(batch, ...)` before reduction, in the loss' dtype, in nats. At least
+        0.
+
+    Raises:
+        ValueError: If `label_smoothing` lies outside [0, 1).
+
+    Example:
+        >>> loss = SmoothedSparseCategoricalCrossentropy(label_smoothing=0.1)
+        >>> value = loss(np.array([1]), np.array([[0.2, 0.8]]))
+        >>> round(float(value), 4)  # -0.05 * log(0.2) - 0.95 * log(0.8)
+        0.2925
+
+    Reference:
+        Szegedy et al., 2016, [Rethinking the Inception architecture]
+        (https://arxiv.org/abs/1512.00567), section 7, with the uniform
+        distribution as prior.
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.1,
+        from_logits: bool = False,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "smoothed_sparse_categorical_crossentropy",
+        dtype: Any = None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        _validation.in_interval("label_smoothing", label_smoothing, "[0, 1)")
+        self.label_smoothing = label_smoothing
+        self.from_logits = from_logits
+        self.axis = axis
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        if len(y_true.shape) == len(y_pred.shape):
+            y_true = ops.squeeze(y_true, axis=self.axis)
+        hard = ops.sparse_categorical_crossentropy(
+            ops.cast(y_true, "int32"), y_pred, self.from_logits, self.axis
+        )
+        uniform = -ops.mean(
+            _numerics.log_probabilities(y_pred, self.from_logits, self.axis),
+            axis=self.axis,
+        )
+        smoothing = self.label_smoothing
+        return (1 - smoothing) * hard + smoothing * uniform
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "from_logits": self.from_logits,
+            "axis": self.axis,
+        }

@@ -1,0 +1,59 @@
+"""The tests' only place that asks which backend runs."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+NAME = keras.backend.backend()
+
+
+def gradient(function, x):
+    """Returns the gradient of a scalar function at a NumPy array."""
+    if NAME == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.convert_to_tensor(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = function(x)
+        result = tape.gradient(value, x)
+    elif NAME == "jax":
+        import jax
+
+        result = jax.grad(function)(jax.numpy.asarray(x))
+    else:
+        import torch
+
+        x = torch.tensor(x, requires_grad=True)
+        (result,) = torch.autograd.grad(function(x), x)
+    return keras.ops.convert_to_numpy(result)
+
+
+def compiled(function):
+    """Returns the function compiled by the backend.
+
+    On torch it stays eager: its compiler takes minutes.
+    """
+    if NAME == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    if NAME == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
+
+
+def central_difference(function, x, step=1e-3):
+    """Returns the gradient of a float64 NumPy function by differences."""
+    x = np.asarray(x, "float64")
+    result = np.zeros_like(x)
+    for index in np.ndindex(*x.shape):
+        delta = np.zeros_like(x)
+        delta[index] = step
+        result[index] = (function(x + delta) - function(x - delta)) / (2 * step)
+    return result

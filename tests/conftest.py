@@ -1,0 +1,25 @@
+"""Settings shared by all tests."""
+
+import backend  # noqa: F401  (quietens TensorFlow before it is imported)
+import keras
+import numpy as np
+import pytest
+
+
+def pytest_report_header():
+    return f"keras {keras.__version__} on {keras.backend.backend()}"
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Every test starts from the same seeds, names and dtype policy."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    policy = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
