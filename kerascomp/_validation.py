@@ -5,6 +5,13 @@ from collections.abc import Iterable
 from typing import Any
 
 
+class UserError(ValueError):
+    """A mistake in what the user asked for, not in the program.
+
+    The command line prints its message alone, without a traceback.
+    """
+
+
 def in_interval(name: str, value: Any, interval: str) -> None:
     """Raises unless a number lies in an interval such as `"[0, 1)"`.
 
