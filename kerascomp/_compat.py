@@ -4,26 +4,36 @@ Every private name used here says why nothing public serves, and
 `tests/test_compat.py` fails when the name goes away.
 """
 
+import functools
 from typing import Any
 
-# Keras reads its configuration at import, and then fails with a bare
+import numpy as np
+
+_INSTALL = """Install one with
+    pip install "kerascomp[tensorflow]"      (CPU)
+    pip install "kerascomp[tensorflow-cpu]"  (CPU, smaller; Linux on x86-64)
+    pip install "kerascomp[gpu]"             (TensorFlow with CUDA)
+    pip install "kerascomp[jax]"
+    pip install "kerascomp[torch]"
+and choose it with the environment variable KERAS_BACKEND=tensorflow, jax or \
+torch."""
+
+# Keras reads its configuration at import, and fails there with a bare
 # `No module named 'tensorflow'`: say what to do instead.
 try:
     import keras
 except ModuleNotFoundError as error:
-    if error.name not in ("tensorflow", "jax", "torch"):
+    missing = (error.name or "").partition(".")[0]
+    if missing not in ("tensorflow", "jax", "torch"):
         raise
     raise ImportError(
-        f"Keras is set to the {error.name!r} backend, which is not "
-        "installed. Install it with one of\n"
-        '    pip install "kerascomp[tensorflow]"      (CPU)\n'
-        '    pip install "kerascomp[tensorflow-cpu]"  (CPU, smaller, Linux)\n'
-        '    pip install "kerascomp[gpu]"             (TensorFlow with CUDA)\n'
-        '    pip install "kerascomp[jax]"\n'
-        '    pip install "kerascomp[torch]"\n'
-        "or choose an installed one with the environment variable "
-        "KERAS_BACKEND=tensorflow, jax or torch."
+        f"Keras is set to the {missing!r} backend, which is not installed. "
+        + _INSTALL
     ) from error
+except ValueError as error:
+    if "backend" not in str(error):
+        raise
+    raise ImportError(f"Keras says: {error}. {_INSTALL}") from error
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -53,22 +63,64 @@ def learning_rate_variable(optimizer: Any) -> Any:
     return rate if isinstance(rate, keras.Variable) else None
 
 
-def assign_during_fit(model: Any, variable: Any, value: float) -> None:
-    """Assigns a variable of `model.optimizer` between two training steps.
+class OptimizerState:
+    """Assigns variables of `model.optimizer` between the steps of a `fit`.
 
-    On JAX, `fit` carries the state in lists outside the variables. The public
-    way, `Callback.model`, writes all of it back and reads it anew at every
-    step. The list that holds the optimizer's part is the one that the next
-    step receives, so replacing one element in place is enough.
+    On JAX, `fit` carries the state outside the variables, and reads a variable
+    that a callback assigned only after `Callback.model` has written all of the
+    state back, which costs more than a small step. There, the values are put
+    into the state on its way into `model.train_function` instead.
     """
-    if backend() == "jax":
-        state = getattr(model, "_jax_state", None)
-        if state and not model._jax_state_synced:
-            values = state["optimizer_variables"]
-            for index, candidate in enumerate(model.optimizer.variables):
-                if candidate is variable:
-                    values[index] = keras.ops.convert_to_tensor(
-                        value, variable.dtype
-                    )
-                    return
-    variable.assign(value)
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._pending: dict[int, Any] = {}
+        self._wrapped: Any = None
+        self._wrapper: Any = None
+
+    def assign(self, variables: list, value: float) -> None:
+        """Gives each variable a value, in time for the next step."""
+        if backend() != "jax":
+            for variable in variables:
+                variable.assign(value)
+            return
+        self._wrap()
+        # A NumPy array: a tensor would be one more dispatch to the device.
+        for index in self._indices(variables):
+            self._pending[index] = np.asarray(value, variables[0].dtype)
+
+    def close(self) -> None:
+        """Leaves the model as it was found."""
+        if self._model.train_function is self._wrapper:
+            self._model.train_function = self._wrapped
+        self._wrapped = self._wrapper = None
+
+    def _indices(self, variables: list) -> list[int]:
+        return [
+            index
+            for index, candidate in enumerate(self._model.optimizer.variables)
+            if any(candidate is variable for variable in variables)
+        ]
+
+    def _wrap(self) -> None:
+        """Wraps the function of the next step, once.
+
+        Other callbacks may make it anew when training starts, so this waits
+        for the first step. After an interrupted `fit`, the wrapper stays
+        behind, and with nothing pending it changes nothing.
+        """
+        if self._model.train_function is self._wrapper:
+            return
+        wrapped = self._wrapped = self._model.train_function
+
+        @functools.wraps(wrapped)  # Keeps what others marked it with.
+        def train_function(state: Any, iterator: Any) -> Any:
+            if self._pending:
+                optimizer_variables = list(state[2])
+                for index, value in self._pending.items():
+                    optimizer_variables[index] = value
+                self._pending.clear()
+                state = (*state[:2], optimizer_variables, *state[3:])
+            return wrapped(state, iterator)
+
+        self._wrapper = self._model.train_function = train_function

@@ -45,14 +45,16 @@ class SmoothL1(_Loss):
         dtype: As in `keras.losses.Loss`.
 
     Call arguments:
-        y_true: `(batch, ..., outputs)`, any dtype.
+        y_true: `(batch, ..., outputs)`, any dtype; the last axis may be left
+            out if there is one output.
         y_pred: `(batch, ..., outputs)`, float.
 
     Returns:
         `(batch, ...)` before reduction, in the loss' dtype. At least 0.
 
     Raises:
-        ValueError: If `beta` is not positive and finite.
+        ValueError: If `beta` is not positive and finite, or the shapes of a
+            call do not match.
 
     Example:
         >>> loss = SmoothL1(beta=2.0)
@@ -77,6 +79,7 @@ class SmoothL1(_Loss):
         self.beta = beta
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
+        y_true, y_pred = _numerics.same_rank(y_true, y_pred)
         size = ops.abs(y_pred - y_true)
         # One formula for both branches: a `where` would square large errors,
         # and in half precision the unused infinity makes the gradient NaN.
@@ -114,7 +117,7 @@ class SmoothedSparseCategoricalCrossentropy(_Loss):
         dtype: As in `keras.losses.Loss`.
 
     Call arguments:
-        y_true: `(batch, ...)` or `(batch, ..., 1)`, integers in
+        y_true: `(batch, ...)`, or with length 1 along `axis`, integers in
             `[0, classes)`.
         y_pred: `(batch, ..., classes)`, float. Logits or probabilities.
 
@@ -155,12 +158,13 @@ class SmoothedSparseCategoricalCrossentropy(_Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         if len(y_true.shape) == len(y_pred.shape):
             y_true = ops.squeeze(y_true, axis=self.axis)
+        # On TensorFlow, Keras' cross-entropy takes the last axis alone.
+        y_pred = ops.moveaxis(y_pred, self.axis, -1)
         hard = ops.sparse_categorical_crossentropy(
-            ops.cast(y_true, "int32"), y_pred, self.from_logits, self.axis
+            ops.cast(y_true, "int32"), y_pred, self.from_logits
         )
         uniform = -ops.mean(
-            _numerics.log_probabilities(y_pred, self.from_logits, self.axis),
-            axis=self.axis,
+            _numerics.log_probabilities(y_pred, self.from_logits), axis=-1
         )
         smoothing = self.label_smoothing
         return (1 - smoothing) * hard + smoothing * uniform
