@@ -86,9 +86,14 @@ def kind_of(symbol: Any) -> str:
     """Returns the kind of a component, found from its base class."""
     if inspect.isfunction(symbol):
         return "activation"
-    for base, kind in _BASES.items():
+    return _BASES[base_of(symbol)]
+
+
+def base_of(symbol: Any) -> type:
+    """Returns the Keras base class that decides a component's kind."""
+    for base in _BASES:
         if isinstance(symbol, type) and issubclass(symbol, base):
-            return kind
+            return base
     raise TypeError(
         f"A component derives from one of {[b.__name__ for b in _BASES]} or "
         f"is an activation function. Received: {symbol!r}"

@@ -13,7 +13,8 @@ def pytest_report_header():
 @pytest.fixture(autouse=True)
 def fresh_keras():
     """Every test starts from the same seeds, names and dtype policy."""
-    keras.utils.clear_session()
+    # Collecting garbage costs more than most tests.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     policy = keras.config.dtype_policy()
     yield

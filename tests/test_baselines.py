@@ -9,11 +9,6 @@ from kerascomp.studies import _baselines
 from kerascomp.studies._baselines import baselines
 
 
-@pytest.fixture
-def fresh_keras():
-    """Replaces the fixture of all tests: none here builds a model."""
-
-
 def divided(*parts, task, class_names=()):
     """A data set with exactly these parts."""
     dtype = "float32" if task == "regression" else "int32"

@@ -12,11 +12,6 @@ from kerascomp.datasets import DataError, from_arrays, load
 EMBEDDED = ("digits", "breast_cancer", "wine", "diabetes")
 
 
-@pytest.fixture
-def fresh_keras():
-    """Replaces the fixture of all tests: none here builds a model."""
-
-
 def numbered(num_samples=60, num_classes=3):
     """Features that tell the row, and classes of unequal sizes."""
     x = np.arange(num_samples, dtype="float32")[:, None]

@@ -20,12 +20,6 @@ from synthetic_studies import (
 
 from kerascomp.studies import _records, _report, _verdict
 
-
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """Replaces the one for all tests, which takes long: no Keras here."""
-
-
 STUDIES = {
     "finished": digits_study,
     "three seeds": lambda d: digits_study(d, count=12, seeds=3),

@@ -17,11 +17,6 @@ from synthetic_studies import (
 from kerascomp.studies import _analysis, _figures, _records, _words
 
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """Replaces the one for all tests, which takes long: no Keras here."""
-
-
 def study_of(directory, scores, choices, objective=ACCURACY, **details):
     """A study of one-epoch trials with given scores; None is diverged."""
     runs = [

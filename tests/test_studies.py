@@ -532,16 +532,15 @@ def _propose(algorithm, scratch, answers):
     space = keras_tuner.HyperParameters()
     space.Choice("batch_size", [16, 32, 64])
     space.Choice("learning_rate", [1e-3, 1e-2, 1e-1])
-    search = _search.Search(
+    plan = _search.Plan(
         algorithm,
         space,
         keras_tuner.Objective("val_loss", "min"),
-        studying.build,
         None if algorithm in ("grid", "hyperband") else 9,
         epochs=9,
         seed=0,
-        scratch=scratch,
     )
+    search = _search.Search(plan, studying.build, scratch)
     proposals = []
     while len(proposals) < answers and (proposal := search.ask()) is not None:
         proposals.append(proposal.values)

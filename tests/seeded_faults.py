@@ -1,0 +1,351 @@
+"""Plants faults in the components and shows that the tests notice each.
+
+    python tests/seeded_faults.py
+
+Run it whenever a check changes. The source of one module at a time is edited
+in memory and executed anew; then the contract and the numbers tests of the
+component run until one fails. That test must pass again once the fault is
+gone.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import io
+import pathlib
+import sys
+
+import pytest
+
+TESTS = pathlib.Path(__file__).parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+
+import backend  # noqa: E402  (before Keras: it quietens TensorFlow)
+import keras  # noqa: E402
+
+from kerascomp import _registry  # noqa: E402
+
+LAYERS = ("kerascomp.layers", "test_layers.py")
+LOSSES = ("kerascomp.losses", "test_losses.py")
+REGULARIZERS = ("kerascomp.regularizers", "test_regularizers.py")
+SCHEDULES = ("kerascomp.schedules", "test_schedules.py")
+CALLBACKS = ("kerascomp.callbacks._learning_rate", "test_warmup_cosine.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """Pieces of source that are replaced, each by the one after it."""
+
+    name: str
+    where: tuple[str, str]
+    component: str
+    edits: tuple[str, ...]
+    # The backends on which it is a fault: others know every size when they run.
+    backends: tuple[str, ...] = ("tensorflow", "jax", "torch")
+
+
+FAULTS = [
+    Fault(
+        "argument missing from config",
+        LOSSES,
+        "SmoothL1",
+        (', "beta": self.beta}', "}"),
+    ),
+    Fault(
+        "unregistered class",
+        REGULARIZERS,
+        "ScaledL2",
+        ('@component(since="0.1")\n', ""),
+    ),
+    Fault(
+        "config mutated in build",
+        LAYERS,
+        "DropPath",
+        (
+            "    def call(",
+            "    def build(self, input_shape):\n"
+            "        self.rate = self.rate / 2\n\n"
+            "    def call(",
+        ),
+    ),
+    Fault(
+        "float32 upcast in the training branch",
+        LAYERS,
+        "DropPath",
+        (
+            "inputs / (1 - self.rate), ops.zeros_like(inputs)",
+            'ops.cast(inputs, "float32") / (1 - self.rate), 0.0',
+        ),
+    ),
+    Fault(
+        "premature mean",
+        LOSSES,
+        "SmoothL1",
+        ("ops.mean(element, axis=-1)", "ops.mean(element)"),
+    ),
+    Fault(
+        "mean over the wrong axis",
+        LOSSES,
+        "SmoothL1",
+        ("ops.mean(element, axis=-1)", "ops.mean(element, axis=0)"),
+    ),
+    Fault(
+        "swapped arguments",
+        LOSSES,
+        "SmoothedSparseCategoricalCrossentropy",
+        (
+            "(1 - smoothing) * hard + smoothing * uniform",
+            "(1 - smoothing) * uniform + smoothing * hard",
+        ),
+    ),
+    Fault(
+        "class axis ignored",
+        LOSSES,
+        "SmoothedSparseCategoricalCrossentropy",
+        ("y_pred = ops.moveaxis(y_pred, self.axis, -1)", "pass"),
+    ),
+    Fault(
+        "0/0 at zero weight",
+        REGULARIZERS,
+        "ScaledL2",
+        (
+            "ops.sum(ops.square(x))",
+            "ops.square(ops.sum(ops.square(x))) / ops.sum(ops.square(x))",
+        ),
+    ),
+    Fault(
+        "tensor in an attribute",
+        REGULARIZERS,
+        "ScaledL2",
+        (
+            "self.factor = factor",
+            "self.factor = factor\n"
+            "        self._scale = ops.convert_to_tensor(float(factor))",
+        ),
+    ),
+    Fault(
+        "lost dtype",
+        LOSSES,
+        "SmoothL1",
+        (
+            '{**super().get_config(), "dtype": self.dtype}',
+            "super().get_config()",
+        ),
+    ),
+    Fault(
+        "mask dropped",
+        LAYERS,
+        "DropPath",
+        ("self.supports_masking = True", "self.supports_masking = False"),
+    ),
+    Fault(
+        "non-finite gradient at the kink",
+        LOSSES,
+        "SmoothL1",
+        (
+            "ops.abs(y_pred - y_true)",
+            "ops.exp(ops.log(ops.abs(y_pred - y_true)))",
+        ),
+    ),
+    Fault(
+        "overflow of large errors in half precision",
+        LOSSES,
+        "SmoothL1",
+        (
+            "element = (quadratic / self.beta) * (size - 0.5 * quadratic)",
+            "rest = size - quadratic\n"
+            "        element = (size**2 - rest**2) / (2 * self.beta)",
+        ),
+    ),
+    Fault(
+        "state shared between instances",
+        CALLBACKS,
+        "WarmupCosine",
+        (
+            "        self._found: list[tuple[Any, float]] = []\n",
+            "",
+            "    def __init__(",
+            "    _found: list = []\n\n    def __init__(",
+            "        self._found = []\n",
+            "        self._found.clear()\n",
+        ),
+    ),
+    Fault(
+        "argument not stored",
+        CALLBACKS,
+        "WarmupCosine",
+        ("self.cycle_decay = cycle_decay", "self.cycle_decay = 1.0"),
+    ),
+    Fault(
+        "learning rate not given back",
+        CALLBACKS,
+        "WarmupCosine",
+        ("for variable, value in self._found:", "for variable, value in []:"),
+    ),
+    Fault(
+        "one step late",
+        CALLBACKS,
+        "WarmupCosine",
+        ("self._first_step + np.arange", "self._first_step + 1 + np.arange"),
+    ),
+    Fault(
+        "seed ignored",
+        LAYERS,
+        "DropPath",
+        ("seed=self.seed_generator", "seed=None"),
+    ),
+    Fault(
+        "number passed as seed, not the generator",
+        LAYERS,
+        "DropPath",
+        ("seed=self.seed_generator", "seed=self.seed"),
+    ),
+    Fault(
+        "batch size fixed while tracing",
+        LAYERS,
+        "DropPath",
+        ("(ops.shape(inputs)[0],)", "(inputs.shape[0],)"),
+        backends=("tensorflow",),
+    ),
+    Fault(
+        "one draw for the batch where its size is unknown",
+        LAYERS,
+        "DropPath",
+        ("(ops.shape(inputs)[0],)", "(inputs.shape[0] or 1,)"),
+        backends=("tensorflow",),
+    ),
+    Fault(
+        "kept samples not scaled",
+        LAYERS,
+        "DropPath",
+        ("inputs / (1 - self.rate)", "inputs"),
+    ),
+    Fault(
+        "steps counted in half precision",
+        SCHEDULES,
+        "WarmupCosine",
+        (
+            'step = ops.cast(step, "float32")',
+            'step = ops.cast(step, "float16")',
+        ),
+    ),
+    Fault(
+        "cosine rises again past the end",
+        SCHEDULES,
+        "WarmupCosine",
+        (
+            "ops.clip((step - begin) / (end - begin), 0.0, 1.0)",
+            "(step - begin) / (end - begin)",
+        ),
+    ),
+]
+
+
+def main() -> int:
+    """Plants each fault; returns the number of those that went unnoticed."""
+    missed = 0
+    faults = [fault for fault in FAULTS if backend.NAME in fault.backends]
+    width = max(len(fault.name) for fault in faults)
+    for fault in faults:
+        noticed = noticed_by(fault)
+        missed += noticed is None
+        text = noticed or "NOT NOTICED"
+        print(f"{fault.name:{width}}  {fault.component}: {text}", flush=True)
+    print(f"{len(faults) - missed} of {len(faults)} faults noticed")
+    return missed
+
+
+def noticed_by(fault: Fault) -> str | None:
+    """Returns the test that fails with the fault and passes without it."""
+    module = importlib.import_module(fault.where[0])
+    original = pathlib.Path(str(module.__file__)).read_text(encoding="utf-8")
+    try:
+        execute(module, with_edits(original, fault))
+        failed = first_failure(fault)
+    finally:
+        execute(module, original)
+    if failed and run([failed]):
+        raise AssertionError(f"{failed} fails without the fault, too.")
+    return failed and failed.rpartition("::")[2]
+
+
+def with_edits(source: str, fault: Fault) -> str:
+    """Returns the source with the pieces replaced, from the component on."""
+    start = source.index(f"class {fault.component}(")
+    if fault.edits[0] not in source[start:]:  # In a decorator or a base.
+        start = source.rindex(fault.edits[0], 0, start)
+    head, tail = source[:start], source[start:]
+    for old, new in zip(fault.edits[::2], fault.edits[1::2], strict=True):
+        if old not in tail:
+            raise AssertionError(f"{fault.name}: there is no {old!r} to edit.")
+        tail = tail.replace(old, new, 1)
+    return head + tail
+
+
+def execute(module: object, source: str) -> None:
+    """Runs a source in a module, its components registered anew."""
+    name = module.__name__  # type: ignore[attr-defined]
+    for path, entry in list(_registry._entries.items()):
+        if entry.symbol.__module__ == name:
+            del _registry._entries[path]
+            registered = f"{_registry.PACKAGE}>{entry.name}"
+            if entry.kind != "callback":
+                keras.saving.get_custom_objects().pop(registered, None)
+    exec(compile(source, f"<{name}>", "exec"), vars(module))
+    package = importlib.import_module(name.partition("._")[0])
+    for public in package.__all__:
+        if public in vars(module):
+            setattr(package, public, vars(module)[public])
+
+
+def first_failure(fault: Fault) -> str | None:
+    """Runs the component's tests until one fails, and returns its id."""
+    contract = importlib.import_module("test_contract")
+    kind = next(k for k in _registry.KINDS if is_of_module(k, fault.where[0]))
+    ids = [
+        f"test_contract.py::test_keeps_the_contract[{parameter.id}]"
+        for parameter in contract._parameters()
+        if (parameter.values[0].name, parameter.values[0].kind)
+        == (fault.component, kind)
+    ]
+    return run(ids) or run([fault.where[1]])
+
+
+def is_of_module(kind: str, module: str) -> bool:
+    """Whether a module holds components of a kind."""
+    return module.split(".")[1] == _registry.module_of(kind)
+
+
+class Recorder:
+    """Notes the first test that fails."""
+
+    failed: str | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and self.failed is None:
+            self.failed = report.nodeid
+
+
+def run(tests: list[str]) -> str | None:
+    """Runs tests until one fails, and returns its id."""
+    for name, module in list(sys.modules.items()):
+        # Tests hold on to the classes that they imported.
+        path = getattr(module, "__file__", None) or ""
+        is_test = pathlib.Path(path).name.startswith(("test_", "catalog"))
+        if is_test and pathlib.Path(path).parent == TESTS:
+            del sys.modules[name]
+    recorder = Recorder()
+    arguments = [str(TESTS / test.removeprefix("tests/")) for test in tests]
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = pytest.main(
+            ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore", *arguments],
+            plugins=[recorder],
+        )
+    if code not in (0, 1):
+        raise AssertionError(f"pytest ended with {code}:\n{output.getvalue()}")
+    return recorder.failed
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(), 1))

@@ -1,0 +1,137 @@
+"""What `_compat` relies on in Keras, public and private."""
+
+import ast
+import inspect
+import subprocess
+import sys
+
+import backend
+import keras
+import numpy as np
+import pytest
+
+from kerascomp import _compat
+
+X = np.ones((8, 2), "float32")
+Y = np.zeros((8, 1), "float32")
+
+
+def line(optimizer, **settings):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.layers[0].set_weights([np.ones((2, 1)), np.zeros(1)])
+    model.compile(optimizer, "mse", **settings)
+    return model
+
+
+def fit(model, *callbacks):
+    return model.fit(X, Y, batch_size=2, verbose=0, callbacks=[*callbacks])
+
+
+def test_nothing_private_is_used():
+    tree = ast.parse(inspect.getsource(_compat))
+    private = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not (isinstance(node.value, ast.Name) and node.value.id == "self")
+    }
+    assert not private, (
+        f"Say in _compat.py why nothing public serves for {sorted(private)}, "
+        "test here what it relies on, and allow it in this test"
+    )
+
+
+def test_the_backend_is_a_known_one():
+    assert _compat.backend() in _compat.BACKENDS
+    assert _compat.backend() == backend.NAME
+
+
+@pytest.mark.parametrize("name", _compat.BACKENDS)
+def test_a_missing_backend_is_named_with_a_remedy(name):
+    program = (
+        "import os, sys;"
+        f"os.environ['KERAS_BACKEND'] = {name!r};"
+        f"sys.modules[{name!r}] = None;"  # As if it were not installed.
+        "import kerascomp"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    assert process.returncode == 1
+    assert f"ImportError: Keras is set to the {name!r} backend" in (
+        process.stderr
+    )
+    assert f'pip install "kerascomp[{name}]"' in process.stderr
+
+
+def test_wrappers_are_removed_from_optimizers():
+    sgd = keras.optimizers.SGD(0.1)
+    scaled = keras.optimizers.LossScaleOptimizer(sgd)
+    assert _compat.optimizers_of(sgd) == [sgd]
+    assert _compat.optimizers_of(scaled) == [sgd]
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="new in Keras 3.15"
+)
+def test_the_optimizers_of_several_are_found():
+    sgd, adam = keras.optimizers.SGD(0.1), keras.optimizers.Adam(0.2)
+    multi = keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(sgd, {"bias": adam})
+    )
+    assert sorted(o.name for o in _compat.optimizers_of(multi)) == [
+        "adam",
+        "sgd",
+    ]
+
+
+def test_a_constant_rate_is_a_variable_of_the_optimizer():
+    optimizer = keras.optimizers.Adam(0.2)
+    variable = _compat.learning_rate_variable(optimizer)
+    assert any(each is variable for each in optimizer.variables)
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.9)
+    optimizer = keras.optimizers.Adam(schedule)
+    assert _compat.learning_rate_variable(optimizer) is None
+
+
+class Freeze(keras.callbacks.Callback):
+    """Sets the rate to 0 before the third step; notes the first weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = []
+
+    def on_train_begin(self, logs=None):
+        self.state = _compat.OptimizerState(self._model)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 2:
+            rate = _compat.learning_rate_variable(self._model.optimizer)
+            self.state.assign([rate], 0.0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        # `Callback.model` writes JAX' running state back into the variables.
+        weight = self.model.trainable_variables[0]
+        self.weights.append(float(keras.ops.convert_to_numpy(weight)[0, 0]))
+
+    def on_train_end(self, logs=None):
+        self.state.close()
+
+
+def test_an_assignment_between_steps_reaches_the_next_step():
+    model, freeze = line(keras.optimizers.SGD(0.1)), Freeze()
+    fit(model, freeze)
+    first, second, *rest = freeze.weights
+    assert first != second
+    assert rest == [second, second]
+    # And the variable holds it afterwards.
+    assert float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) == 0
+
+
+def test_the_training_function_is_left_as_found():
+    model = line(keras.optimizers.SGD(0.1))
+    fit(model)
+    found = model.train_function
+    fit(model, Freeze())
+    assert model.train_function is found

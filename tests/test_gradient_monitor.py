@@ -1,0 +1,805 @@
+"""Gradient norms against a float64 NumPy reference, however one trains."""
+
+import copy
+import os
+import pathlib
+import subprocess
+import sys
+
+import backend
+import keras
+import numpy as np
+import pytest
+from gradient_reference import (
+    BATCH,
+    EPOCHS,
+    FEATURES,
+    NAMES,
+    RATE,
+    SAMPLES,
+    STANDING,
+    STEPS,
+    Mode,
+    Subclassed,
+    assert_equals_reference,
+    backpropagated,
+    build,
+    compiled,
+    data,
+    fitted,
+    reference,
+    scaled,
+    sgd,
+)
+from keras import ops
+
+from kerascomp.callbacks import GradientNormMonitor
+
+HERE = pathlib.Path(__file__).parent
+
+
+def multi():
+    mapping = keras.optimizers.OptimizerMap(sgd())
+    mapping["out/.*"] = keras.optimizers.SGD(RATE / 10)
+    return keras.optimizers.MultiOptimizer(mapping)
+
+
+def clipped_each(gradients):
+    norms = [np.linalg.norm(g) for g in gradients]
+    return [g * min(1, 0.1 / n) for g, n in zip(gradients, norms, strict=True)]
+
+
+def clipped_together(gradients):
+    norm = np.sqrt(sum(np.sum(g**2) for g in gradients))
+    return [g * min(1, 0.1 / norm) for g in gradients]
+
+
+def clipped_values(gradients):
+    return [np.clip(g, -0.01, 0.01) for g in gradients]
+
+
+JIT = {"jit_compile": True}
+# On TensorFlow, Keras clips an embedding by a norm that does not sum the
+# duplicate rows, so the weights leave the reference after one step. And it
+# cannot divide an embedding's gradient by a `loss_scale_factor`.
+DENSE = ("mlp",) if backend.NAME == "tensorflow" else ("mlp", "embedding")
+MODES = {
+    "plain": Mode(),
+    "run_eagerly": Mode(compile={"run_eagerly": True}),
+    "jit_compile": Mode(compile=JIT),
+    "steps_per_execution": Mode(compile={"steps_per_execution": 3}),
+    "steps_per_execution_jit": Mode(compile={"steps_per_execution": 3} | JIT),
+    "clipnorm": Mode(lambda: sgd(clipnorm=0.1), clip=clipped_each, kinds=DENSE),
+    "global_clipnorm": Mode(
+        lambda: sgd(global_clipnorm=0.1), clip=clipped_together, kinds=DENSE
+    ),
+    "clipvalue": Mode(
+        lambda: sgd(clipvalue=0.01), clip=clipped_values, kinds=DENSE
+    ),
+    "loss_scale_factor": Mode(
+        lambda: sgd(loss_scale_factor=1024.0), kinds=DENSE
+    ),
+    "loss_scale_optimizer": Mode(scaled),
+    "loss_scale_optimizer_jit": Mode(scaled, JIT),
+    "accumulation": Mode(
+        lambda: sgd(gradient_accumulation_steps=3), micro_steps=3
+    ),
+    "multi_optimizer": Mode(multi, out_rate=RATE / 10),
+}
+
+
+def cases():
+    for name, mode in MODES.items():
+        for kind in mode.kinds:
+            marks = []
+            if backend.NAME == "torch":
+                if "steps_per_execution" in mode.compile:
+                    # Keras: "`steps_per_execution` must be 1 with the
+                    # PyTorch backend."
+                    continue
+                if "jit_compile" in mode.compile:
+                    marks = [pytest.mark.slow]  # Its compiler takes a minute.
+            yield pytest.param(mode, kind, id=f"{name}-{kind}", marks=marks)
+
+
+@pytest.mark.parametrize(("mode", "kind"), list(cases()))
+def test_equals_hand_written_backpropagation(mode, kind):
+    x, y = data(kind, samples=14)  # The last batch of an epoch has 2.
+    model = build(kind)
+    model.compile(mode.optimizer(), "mse", **mode.compile)
+    expected = reference(model.get_weights(), x, y, mode)
+    monitor = GradientNormMonitor()
+    log = fitted(model, x, y, [monitor]).history
+    assert_equals_reference(monitor, expected, NAMES[kind])
+    total = np.linalg.norm(expected, axis=1).reshape(EPOCHS, -1)
+    np.testing.assert_allclose(log["grad_norm"], total.mean(1), rtol=1e-5)
+    np.testing.assert_allclose(log["grad_norm_max"], total.max(1), rtol=1e-5)
+    assert monitor.nonfinite_steps == 0
+    assert monitor.without_gradient == ()
+    layers = monitor.history["layers"]
+    assert list(layers) == list(
+        dict.fromkeys(n.split("/")[0] for n in NAMES[kind])
+    )
+    np.testing.assert_allclose(
+        layers["out"], np.linalg.norm(expected[:, -2:], axis=1), rtol=1e-5
+    )
+
+
+class InitialWeights(keras.callbacks.Callback):
+    """Reads the weights where the model may only just have got them."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 0 and not hasattr(self, "weights"):
+            self.weights = self.model.get_weights()
+
+
+@pytest.mark.parametrize(
+    ("how", "scaling"),
+    [({}, True), ({"run_eagerly": True}, False), (JIT, True)],
+    ids=["plain", "run_eagerly", "jit_compile"],
+)
+def test_unbuilt_models_are_observed_from_their_first_step(how, scaling):
+    if backend.NAME == "torch" and how == JIT:
+        pytest.skip("torch.compile is covered by the slow cases")
+    # With rate 0 the weights after a step are those before it.
+    optimizer = keras.optimizers.SGD(0.0)
+    if scaling:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    x, y = data("embedding")
+    model = Subclassed("embedding")
+    model.compile(optimizer, "mse", **how)
+    monitor, initial = GradientNormMonitor(), InitialWeights()
+    fitted(model, x, y, [monitor, initial], epochs=1)
+    expected = reference(initial.weights, x, y, STANDING, epochs=1)
+    names = [f"outer/{name}" for name in NAMES["embedding"]]
+    assert_equals_reference(monitor, expected, names)
+
+
+def test_mixed_precision_norms_are_unscaled():
+    keras.config.set_dtype_policy("mixed_float16")
+    x, y = data("embedding")
+    model = compiled("embedding")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    expected = reference(model.get_weights(), x, y)
+    monitor = GradientNormMonitor()
+    fitted(model, x, y, [monitor])
+    # float16 carries 11 bits, and 8 steps depend on each other.
+    np.testing.assert_allclose(
+        monitor.history["grad_norm"],
+        np.linalg.norm(expected, axis=1),
+        rtol=2e-2,
+    )
+
+
+def test_half_precision_gradients_are_squared_in_float32():
+    inputs = keras.Input((16,), dtype="float16")
+    layer = keras.layers.Dense(1, kernel_initializer="zeros", dtype="float16")
+    model = keras.Model(inputs, layer(inputs))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    monitor = GradientNormMonitor()
+    x, y = np.ones((1, 16), "float16"), np.full((1, 1), -100, "float16")
+    fitted(model, x, y, [monitor], epochs=1)
+    # Each gradient is 2 * 100 * 1; the sum of 17 squares, 680000, is far
+    # beyond the largest float16, 65504.
+    assert layer.kernel.dtype == "float16"
+    np.testing.assert_allclose(
+        monitor.history["grad_norm"], [200 * np.sqrt(17)], rtol=1e-6
+    )
+
+
+def test_large_layers_lose_no_digits():
+    # A plain float32 sum of 4e6 squares loses the fifth digit.
+    width = 2000
+    rng = np.random.default_rng(4)
+    x = rng.random((1, width), "float32")
+    y = rng.random((1, width), "float32")
+    inputs = keras.Input((width,))
+    layer = keras.layers.Dense(
+        width, use_bias=False, kernel_initializer="zeros"
+    )
+    model = keras.Model(inputs, layer(inputs))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    monitor = GradientNormMonitor()
+    fitted(model, x, y, [monitor], epochs=1)
+    # The gradient is the outer product of x and -2 y / width.
+    x, y = x.astype("float64"), y.astype("float64")
+    expected = np.linalg.norm(x) * np.linalg.norm(2 * y / width)
+    np.testing.assert_allclose(
+        monitor.history["grad_norm"], [expected], rtol=1e-6
+    )
+
+
+def generator(x, y):
+    for start in range(0, len(x), BATCH):
+        yield x[start : start + BATCH], y[start : start + BATCH]
+
+
+@pytest.mark.parametrize("source", ["generator", "tf.data"])
+def test_generators_and_datasets_are_observed(source):
+    x, y = data("mlp")
+    model = compiled()
+    expected = reference(model.get_weights(), x, y, epochs=1)
+    if source == "tf.data":
+        tf = pytest.importorskip("tensorflow")
+        batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
+    else:
+        batches = generator(x, y)
+    monitor = GradientNormMonitor()
+    model.fit(batches, callbacks=[monitor], verbose=0)
+    assert_equals_reference(monitor, expected)
+
+
+def test_data_of_unknown_length_adds_no_steps():
+    tf = pytest.importorskip("tensorflow")
+    x, y = data("mlp")
+    shapes = (None, FEATURES), (None, 2)
+    batches = tf.data.Dataset.from_generator(
+        lambda: generator(x, y),
+        output_signature=tuple(tf.TensorSpec(shape) for shape in shapes),
+    )
+    model = compiled()
+    expected = reference(model.get_weights(), x, y)
+    monitor = GradientNormMonitor()
+    # The end of the data is found by asking for one batch too many.
+    model.fit(batches, epochs=EPOCHS, callbacks=[monitor], verbose=0)
+    assert_equals_reference(monitor, expected)
+
+
+def test_validation_adds_no_steps():
+    x, y = data("mlp")
+    model = compiled()
+    expected = reference(model.get_weights(), x, y)
+    monitor = GradientNormMonitor()
+    fitted(model, x, y, [monitor], validation_data=(x, y))
+    assert_equals_reference(monitor, expected)
+
+
+def test_a_second_fit_starts_a_new_record():
+    x, y = data("mlp")
+    model = compiled()
+    fitted(model, x, y, [])  # Compiles a step that knows of no monitor.
+    monitor = GradientNormMonitor()
+    for _ in range(2):
+        expected = reference(model.get_weights(), x, y)
+        fitted(model, x, y, [monitor])
+        assert_equals_reference(monitor, expected)
+
+
+class Recorder(keras.callbacks.Callback):
+    """Runs a function in the middle of training, and keeps the batch logs."""
+
+    def __init__(self, function=lambda model: None, batch=2, epoch=1):
+        super().__init__()
+        self.function, self.at = function, (epoch, batch)
+        self.batch_logs = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batch_logs.append(dict(logs))
+        if (self.epoch, batch) == self.at:
+            self.function(self.model)
+
+
+def test_model_and_optimizer_are_left_as_found():
+    x, y = data("mlp")
+    model = build("mlp")
+    model.compile(keras.optimizers.Adam(), "mse")
+    fitted(model, x, y, [])
+    before = {owner: dict(vars(owner)) for owner in (model, model.optimizer)}
+    count = len(model.optimizer.variables)
+    fitted(model, x, y, [GradientNormMonitor(), GradientNormMonitor()])
+    assert len(model.optimizer.variables) == count
+    assert set(vars(model)) == set(before[model])
+    assert set(vars(model.optimizer)) == set(before[model.optimizer])
+    # What was compiled before is found again, and not compiled anew.
+    assert model.train_function is before[model]["train_function"]
+
+
+def test_batch_logs_are_left_alone():
+    x, y = data("mlp")
+    model = build("mlp")
+    model.compile(sgd(), "mse", metrics=["mae"])
+    recorder = Recorder()
+    log = fitted(model, x, y, [recorder, GradientNormMonitor()])
+    assert all(set(logs) == {"loss", "mae"} for logs in recorder.batch_logs)
+    assert list(log.history) == ["loss", "mae", "grad_norm", "grad_norm_max"]
+
+
+def contents(path):
+    """Returns all arrays of a weights file by name."""
+    h5py = pytest.importorskip("h5py")
+    arrays = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: (
+                arrays.update({name: item[()]})
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+        )
+    return arrays
+
+
+def test_files_saved_while_attached_are_the_same(tmp_path):
+    x, y = data("embedding")
+    found = {}
+    for name in ("plain", "monitored"):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(7)
+        model = build("embedding")
+        model.compile(keras.optimizers.Adam(), "mse")
+        monitors = [GradientNormMonitor()] if name == "monitored" else []
+        whole, weights = (
+            tmp_path / f"{name}.keras",
+            tmp_path / f"{name}.weights.h5",
+        )
+
+        def save(model, whole=whole, weights=weights):
+            model.save(whole)
+            model.save_weights(weights)
+
+        fitted(model, x, y, [*monitors, Recorder(save)])
+        loaded = keras.saving.load_model(whole)
+        state = [ops.convert_to_numpy(v) for v in loaded.optimizer.variables]
+        found[name] = contents(weights), loaded.to_json(), state
+    assert found["plain"][0].keys() == found["monitored"][0].keys()
+    for key, value in found["plain"][0].items():
+        np.testing.assert_allclose(found["monitored"][0][key], value, rtol=1e-6)
+    assert found["plain"][1] == found["monitored"][1]
+    assert found["plain"][2][0] == 7  # Steps that Adam had made.
+    for one, other in zip(
+        found["plain"][2], found["monitored"][2], strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-9)
+
+
+def test_copies_of_the_optimizer_are_ordinary_optimizers():
+    x, y = data("mlp")
+    model = compiled()
+    copies = []
+    recorder = Recorder(
+        lambda model: copies.append(copy.deepcopy(model.optimizer))
+    )
+    monitor = GradientNormMonitor()
+    fitted(model, x, y, [monitor, recorder])
+    variable = keras.Variable([1.0])
+    copies[0].build([variable])
+    copies[0].apply([ops.ones((1,))])
+    np.testing.assert_allclose(ops.convert_to_numpy(variable), [1 - RATE])
+    assert len(monitor.history["step"]) == STEPS
+
+
+def test_two_monitors_share_one_probe_and_see_the_same():
+    x, y = data("mlp")
+    model = compiled()
+    expected = reference(model.get_weights(), x, y)
+    every_step, every_third = (
+        GradientNormMonitor(),
+        GradientNormMonitor(every=3),
+    )
+    # One leaves early; the other goes on.
+    recorder = Recorder(lambda model: every_third.detach(), batch=1)
+    fitted(model, x, y, [every_step, every_third, recorder])
+    assert_equals_reference(every_step, expected)
+    np.testing.assert_array_equal(every_third.history["step"], [0, 3])
+    np.testing.assert_allclose(
+        every_third.history["grad_norm"],
+        every_step.history["grad_norm"][[0, 3]],
+    )
+
+
+def test_only_every_third_step_is_recorded():
+    x, y = data("mlp")
+    model = compiled()
+    expected = reference(model.get_weights(), x, y)
+    monitor = GradientNormMonitor(every=3)
+    log = fitted(model, x, y, [monitor]).history
+    total = np.linalg.norm(expected, axis=1)
+    np.testing.assert_array_equal(monitor.history["step"], [0, 3, 6])
+    np.testing.assert_allclose(
+        monitor.history["grad_norm"], total[[0, 3, 6]], rtol=1e-5
+    )
+    # The first epoch has steps 0 to 3, the second 4 to 7.
+    np.testing.assert_allclose(
+        log["grad_norm"], [total[[0, 3]].mean(), total[6]], rtol=1e-5
+    )
+
+
+def test_an_epoch_without_recorded_steps_logs_nan():
+    x, y = data("mlp")
+    model = compiled()
+    log = fitted(model, x, y, [GradientNormMonitor(every=6)], epochs=3).history
+    # Steps 0 and 6 are in the first two of the epochs of 4 steps.
+    np.testing.assert_array_equal(np.isnan(log["grad_norm"]), [0, 0, 1])
+    np.testing.assert_array_equal(np.isnan(log["grad_norm_max"]), [0, 0, 1])
+
+
+def test_without_per_layer_only_the_whole_norm_is_kept():
+    x, y = data("mlp")
+    model = compiled()
+    monitor = GradientNormMonitor(per_layer=False)
+    fitted(model, x, y, [monitor])
+    assert set(monitor.history) == {"step", "grad_norm"}
+    assert len(monitor.history["grad_norm"]) == STEPS
+
+
+class HalfUsed(keras.layers.Layer):
+    """Has a weight that the output does not depend on."""
+
+    def build(self, input_shape):
+        self.spare = self.add_weight(shape=(3,), name="spare")
+        self.factor = self.add_weight(
+            shape=(), initializer="ones", name="factor"
+        )
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_variables_without_gradient_do_not_spoil_the_others():
+    x, y = data("mlp")
+    plain = build("mlp")
+    outputs = HalfUsed(name="half")(plain.output)
+    model = keras.Model(plain.input, outputs)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    weights = plain.get_weights()
+    monitor = GradientNormMonitor()
+    fitted(model, x[:BATCH], y[:BATCH], [monitor], epochs=1)
+    h = np.tanh(x[:BATCH].astype("float64") @ weights[0] + weights[1])
+    out = h @ weights[2] + weights[3]
+    # Derivative of the loss by the factor that multiplies the output.
+    factor = np.sum(2 * (out - y[:BATCH]) * out) / out.size
+    others = reference(weights, x[:BATCH], y[:BATCH], epochs=1)
+    history = monitor.history
+    np.testing.assert_allclose(
+        history["grad_norm"],
+        np.hypot(np.linalg.norm(others), factor),
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        history["layers"]["half"], [abs(factor)], rtol=1e-5
+    )
+    spare = history["variables"]["half/spare"]
+    if backend.NAME == "jax":  # It has no missing gradients, but zeros.
+        assert monitor.without_gradient == ()
+        np.testing.assert_array_equal(spare, [0])
+    else:
+        assert monitor.without_gradient == ("half/spare",)
+        np.testing.assert_array_equal(spare, [np.nan])
+    assert monitor.nonfinite_steps == 0
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_nonfinite_steps_are_counted_and_left_out_of_the_mean(every):
+    x, y = data("mlp")
+    y = y.copy()
+    y[5] = np.nan  # In the second batch of each epoch.
+    model = build("mlp")
+    # This optimizer skips such steps, so that the others stay finite.
+    model.compile(keras.optimizers.LossScaleOptimizer(sgd(), 64.0), "mse")
+    monitor = GradientNormMonitor(every=every)
+    log = fitted(model, x, y, [monitor]).history
+    assert monitor.nonfinite_steps == EPOCHS
+    norms = monitor.history["grad_norm"]
+    bad = np.isin(monitor.history["step"], [1, 5])
+    np.testing.assert_array_equal(np.isnan(norms), bad)
+    np.testing.assert_allclose(
+        np.mean(log["grad_norm"]), norms[~bad].mean(), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        max(log["grad_norm_max"]), norms[~bad].max(), rtol=1e-6
+    )
+
+
+def interrupt(model):
+    raise KeyboardInterrupt
+
+
+def interrupted(model, x, y, monitors):
+    with pytest.raises(KeyboardInterrupt):
+        fitted(model, x, y, [*monitors, Recorder(interrupt, epoch=0)])
+
+
+@pytest.mark.parametrize("again", ["same", "other", "two"])
+def test_a_fit_after_an_interrupted_one_is_observed_anew(again):
+    x, y = data("mlp")
+    model = compiled()
+    first, second = GradientNormMonitor(), GradientNormMonitor()
+    before = reference(model.get_weights(), x, y)
+    interrupted(model, x, y, [first, second])
+    # The batch that was interrupted is the third.
+    assert_equals_reference(first, before[:3])
+    expected = reference(model.get_weights(), x, y)
+    monitors = {
+        "same": [first],
+        "other": [GradientNormMonitor()],
+        "two": [second, first],
+    }[again]
+    fitted(model, x, y, monitors)
+    for monitor in monitors:
+        assert_equals_reference(monitor, expected)
+    assert not hasattr(model.train_function, "kerascomp_probe")
+    second.detach()  # May come late, and then changes nothing.
+    assert not hasattr(model.train_function, "kerascomp_probe")
+
+
+def test_detach_cleans_up_after_an_interrupted_fit():
+    x, y = data("mlp")
+    model = compiled()
+    fitted(model, x, y, [])
+    found = model.train_function
+    monitor = GradientNormMonitor()
+    interrupted(model, x, y, [monitor])
+    assert model.train_function is not found
+    monitor.detach()
+    assert model.train_function is found
+    assert len(monitor.history["step"]) == 3
+
+
+@pytest.mark.parametrize("recompiled", [True, False])
+def test_plain_training_goes_on_after_an_interrupted_fit(recompiled):
+    x, y = data("mlp")
+    model = compiled()
+    interrupted(model, x, y, [GradientNormMonitor()])
+    if recompiled:
+        model.compile(model.optimizer, "mse")
+        assert model.train_function is None
+    weights = model.get_weights()
+    log = fitted(model, x, y, [])
+    assert list(log.history) == ["loss"]
+    # The reference's last row belongs to the weights before the last step.
+    monitor = GradientNormMonitor()
+    expected = reference(weights, x, y, epochs=EPOCHS + 1)[STEPS:]
+    fitted(model, x, y, [monitor], epochs=1)
+    assert_equals_reference(monitor, expected)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 70])
+def test_long_epochs_overflow_no_buffer(steps_per_execution):
+    if backend.NAME == "torch" and steps_per_execution > 1:
+        pytest.skip("torch has no steps_per_execution")
+    # More rows than any buffer holds, fetched in the midst of the epoch.
+    x, y = data("mlp", samples=1500)
+    model = build("mlp")
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        "mse",
+        steps_per_execution=steps_per_execution,
+    )
+    weights = model.get_weights()
+    expected = reference(weights, x, y, STANDING, batch=1, epochs=1)
+    monitors = [GradientNormMonitor(), GradientNormMonitor(every=100)]
+    fitted(model, x, y, monitors, batch_size=1, epochs=1)
+    assert_equals_reference(monitors[0], expected)
+    np.testing.assert_array_equal(
+        monitors[1].history["step"], np.arange(0, 1500, 100)
+    )
+
+
+class Twice(keras.Model):
+    """Calls its optimizer twice in a training step."""
+
+    if backend.NAME == "jax":
+
+        def train_step(self, state, data):
+            _, state = super().train_step(state, data)
+            return super().train_step(state, data)
+
+    else:
+
+        def train_step(self, data):
+            super().train_step(data)
+            return super().train_step(data)
+
+
+def test_every_call_of_the_optimizer_is_a_step():
+    x, y = data("mlp")
+    plain = build("mlp")
+    model = Twice(plain.input, plain.output)
+    model.compile(sgd(), "mse")
+    monitor = GradientNormMonitor()
+    batches = [slice(s, s + BATCH) for s in range(0, SAMPLES, BATCH)]
+    # Each batch twice in a row.
+    rows, weights = [], [w.astype("float64") for w in model.get_weights()]
+    for batch in (b for b in batches for _ in range(2)):
+        gradients = backpropagated(weights, x[batch], y[batch])
+        rows.append([np.linalg.norm(g) for g in gradients])
+        weights = [
+            w - RATE * g for w, g in zip(weights, gradients, strict=True)
+        ]
+    fitted(model, x, y, [monitor], epochs=1)
+    assert_equals_reference(monitor, np.array(rows))
+
+
+class OwnUpdate(keras.Model):
+    """Trains without its optimizer."""
+
+    if backend.NAME == "jax":
+
+        def train_step(self, state, data):
+            return {"loss": ops.zeros(())}, state
+
+    else:
+
+        def train_step(self, data):
+            return {"loss": ops.zeros(())}
+
+
+def test_a_step_that_does_not_use_the_optimizer_is_reported():
+    x, y = data("mlp")
+    plain = build("mlp")
+    model = OwnUpdate(plain.input, plain.output)
+    model.compile(sgd(), "mse")
+    with pytest.warns(UserWarning, match="saw no gradient"):
+        log = fitted(model, x, y, [GradientNormMonitor()], epochs=1).history
+    assert np.isnan(log["grad_norm"]).all()
+
+
+def test_layers_of_one_name_are_told_apart():
+    inner = [build("mlp"), build("mlp")]
+    inputs = keras.Input((FEATURES,))
+    outputs = keras.layers.Add()([model(inputs) for model in inner])
+    model = keras.Model(inputs, outputs)
+    model.compile(sgd(), "mse")
+    monitor = GradientNormMonitor()
+    fitted(model, *data("mlp"), [monitor], epochs=1)
+    assert list(monitor.history["layers"]) == [
+        "hidden",
+        "out",
+        "hidden#2",
+        "out#2",
+    ]
+    second = list(monitor.history["variables"])[4:6]
+    assert second == ["hidden#2/kernel", "hidden#2/bias"]
+
+
+def test_wrappers_of_others_are_kept():
+    x, y = data("mlp")
+    model = build("mlp")
+    model.compile(sgd(), "mse", run_eagerly=True)
+    method = "stateless_apply" if backend.NAME == "jax" else "apply"
+    original, calls = getattr(model.optimizer, method), []
+
+    def foreign(*arguments):
+        calls.append(1)
+        return original(*arguments)
+
+    vars(model.optimizer)[method] = foreign
+    monitor = GradientNormMonitor()
+    fitted(model, x, y, [monitor])
+    assert len(calls) == len(monitor.history["step"]) == STEPS
+    assert vars(model.optimizer)[method] is foreign
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, True, None])
+def test_every_must_be_a_positive_integer(every):
+    with pytest.raises(ValueError, match=f"Received: every={every}"):
+        GradientNormMonitor(every=every)
+
+
+@pytest.mark.parametrize("per_layer", [1, 0, None, "yes"])
+def test_per_layer_must_be_a_boolean(per_layer):
+    with pytest.raises(ValueError, match=f"Received: per_layer={per_layer!r}"):
+        GradientNormMonitor(per_layer=per_layer)
+
+
+def test_a_model_without_optimizer_is_refused_before_training():
+    x, y = data("mlp")
+    model = compiled()
+    model.optimizer = None
+    weights = model.get_weights()
+    with pytest.raises(ValueError, match=r"has none\. Received: model="):
+        fitted(model, x, y, [GradientNormMonitor()])
+    np.testing.assert_array_equal(model.get_weights()[0], weights[0])
+
+
+@pytest.mark.skipif(backend.NAME != "jax", reason="NNX belongs to JAX")
+def test_nnx_is_refused_before_training(monkeypatch):
+    x, y = data("mlp")
+    model = compiled()
+    monkeypatch.setattr(keras.config, "is_nnx_enabled", lambda: True)
+    with pytest.raises(ValueError, match="KERAS_NNX_ENABLED=false"):
+        fitted(model, x, y, [GradientNormMonitor()])
+
+
+# Trains on two devices: a process chooses them before its first operation.
+TWO_DEVICES = """
+{setup}
+import gradient_reference as tests
+from kerascomp.callbacks import GradientNormMonitor
+with scope():
+    model = tests.build("embedding")
+    model.compile(tests.scaled(), "mse")
+x, y = tests.data("embedding")
+expected = tests.reference(model.get_weights(), x, y)
+monitors = [GradientNormMonitor(), GradientNormMonitor()]
+tests.fitted(model, x, y, monitors)
+for monitor in monitors:
+    tests.assert_equals_reference(monitor, expected)
+print("equal")
+"""
+MIRRORED = """
+import tensorflow as tf
+device = tf.config.list_physical_devices("CPU")[0]
+one = tf.config.LogicalDeviceConfiguration()
+tf.config.set_logical_device_configuration(device, [one, one])
+scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
+"""
+SHARDED = """
+import contextlib, jax, keras
+assert len(jax.devices()) == 2
+keras.distribution.set_distribution(
+    keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"])
+)
+scope = contextlib.nullcontext
+"""
+
+
+def run_on_two_devices(setup, **environment):
+    process = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES.format(setup=setup)],
+        env={**os.environ, "PYTHONPATH": str(HERE), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert process.stdout.endswith("equal\n"), process.stderr[-3000:]
+
+
+@pytest.mark.skipif(
+    backend.NAME != "tensorflow", reason="tf.distribute belongs to TensorFlow"
+)
+def test_replicas_of_a_mirrored_strategy_are_summed():
+    # `steps_per_execution` and accumulation fail in Keras without a monitor.
+    run_on_two_devices(MIRRORED)
+
+
+@pytest.mark.skipif(
+    backend.NAME != "jax", reason="Keras distributes on JAX alone"
+)
+def test_gradients_of_distributed_batches_are_whole():
+    flags = "--xla_force_host_platform_device_count=2"
+    run_on_two_devices(SHARDED, XLA_FLAGS=flags)
+
+
+@pytest.mark.skipif(
+    backend.NAME != "tensorflow", reason="tf.distribute belongs to TensorFlow"
+)
+def test_other_strategies_are_refused_before_training(monkeypatch):
+    class Strategy:
+        num_replicas_in_sync = 2
+
+    model = compiled()
+    found = model.train_function
+    monitor = GradientNormMonitor()
+    monitor.set_model(model)
+    monkeypatch.setattr(
+        type(model), "distribute_strategy", property(lambda _: Strategy())
+    )
+    with pytest.raises(ValueError, match=r"Received: strategy=.*Strategy"):
+        monitor.on_train_begin()
+    assert model.train_function is found
+
+
+def test_only_the_running_backend_is_imported():
+    # In a process of its own: other tests import every module.
+    program = (
+        "import sys, keras, numpy as np, kerascomp as kc\n"
+        "model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])\n"
+        "model.compile('sgd', 'mse')\n"
+        "monitor = kc.callbacks.GradientNormMonitor()\n"
+        "model.fit(np.ones((2, 2)), np.ones((2, 1)), callbacks=[monitor])\n"
+        "print([name for name in sys.modules if '._probe_' in name])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = str([f"kerascomp.callbacks._probe_{backend.NAME}"])
+    assert result.stdout.splitlines()[-1] == expected
