@@ -48,8 +48,10 @@ def optimizers_of(optimizer: Any) -> list:
     inner = getattr(optimizer, "inner_optimizer", None)
     if inner is not None:
         return optimizers_of(inner)
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        return [o for each in optimizer.optimizers for o in optimizers_of(each)]
+    # Not by class: Keras has `MultiOptimizer` since 3.15 only.
+    several = getattr(optimizer, "optimizers", None)
+    if several is not None:
+        return [o for each in several for o in optimizers_of(each)]
     return [optimizer]
 
 

@@ -51,7 +51,7 @@ class WarmupCosine(keras.callbacks.Callback):
             warmup is as long as the run, or if `fit` does not know its number
             of steps.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         >>> model.compile("sgd", "mse")
         >>> warmup = WarmupCosine(peak=0.4, warmup_epochs=1)
@@ -66,6 +66,10 @@ class WarmupCosine(keras.callbacks.Callback):
     Reference:
         As in `kerascomp.schedules.WarmupCosine`.
     """
+
+    # Keras runs the batch hooks of all callbacks in step with the training
+    # unless every one says that it does not mind.
+    async_safe = True
 
     def __init__(
         self,
@@ -102,20 +106,24 @@ class WarmupCosine(keras.callbacks.Callback):
         self.cycle_multiplier = cycle_multiplier
         self.cycle_decay = cycle_decay
         # The schedule checks the rest, here rather than when training starts.
-        self._schedule(total_steps or 10**9, warmup_steps or 0)
+        self._schedule(
+            10**9 if total_steps is None else total_steps, warmup_steps or 0
+        )
         self._found: list[tuple[Any, float]] = []
 
     def on_train_begin(self, logs: dict | None = None) -> None:
+        self._state = _compat.OptimizerState(self._model)
         self._variables = self._learning_rate_variables()
         self._micro_steps = self._accumulation_steps()
         self._resolved = self._resolve()
         self._next_step = 0
         # A fit that was interrupted never gave the rates back: keep its notes.
-        if not self._found:
-            self._found = [
-                (variable, float(keras.ops.convert_to_numpy(variable)))
-                for variable in self._variables
-            ]
+        noted = {id(variable) for variable, _ in self._found}
+        self._found += [
+            (variable, float(keras.ops.convert_to_numpy(variable)))
+            for variable in self._variables
+            if id(variable) not in noted
+        ]
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         steps = self.params["steps"]
@@ -141,17 +149,23 @@ class WarmupCosine(keras.callbacks.Callback):
             self._rates_of(step) if self._rates is None else self._rates[batch]
         )
         self._rate = float(rates)
-        self._next_step = step + 1
-        for variable in self._variables:
-            _compat.assign_during_fit(self._model, variable, self._rate)
+        self._state.assign(self._variables, self._rate)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        # Where an iterator tells no length, `fit` begins a step too many. This
+        # may run late and out of order, see `async_safe`.
+        self._next_step = max(self._next_step, self._first_step + batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if self._rates is None:
+            self._rate = float(self._rates_of(self._next_step - 1))
         if logs is not None:
             logs["learning_rate"] = self._rate
 
     def on_train_end(self, logs: dict | None = None) -> None:
+        self._state.close()
         for variable, value in self._found:
-            _compat.assign_during_fit(self._model, variable, value)
+            variable.assign(value)
         self._found = []
 
     def _rates_of(self, steps: Any) -> Any:
