@@ -42,9 +42,7 @@ docs: .venv/.docs .venv/.study-$(BACKEND)
 	$(BIN)/zensical build --strict --clean
 
 bench: .venv/.backends .venv/.test-$(BACKEND)
-	for backend in tensorflow jax; do for file in benchmarks/*.py; do \
-		KERAS_BACKEND=$$backend $(BIN)/python $$file || exit 1; \
-	done; done
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf .venv build site *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -68,7 +68,7 @@ def export_model(
     Raises:
         ValueError: If a format is unknown or `sample` is missing or empty.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -156,8 +156,8 @@ def _serve(folder: Path, sample: Any) -> list[np.ndarray]:
 def _compare(expected: list[np.ndarray], produce: Any) -> dict[str, Any]:
     try:
         received = produce()
-    except _UnavailableError as reason:
-        return _outcome("skipped", None, str(reason))
+    except _UnavailableError as error:
+        return _outcome("skipped", None, str(error))
     except Exception as error:  # Any reason at all belongs in the report.
         return _outcome("failed", None, f"{type(error).__name__}: {error}")
     if [a.shape for a in expected] != [b.shape for b in received]:

@@ -44,15 +44,15 @@ class DropPath(keras.layers.Layer):
     Raises:
         ValueError: If `rate` lies outside [0, 1).
 
-    Example:
+    Examples:
         >>> layer = DropPath(rate=0.5, seed=1)
         >>> kept = layer(np.ones((1000, 2)), training=True)
         >>> sorted(set(keras.ops.convert_to_numpy(kept).ravel().tolist()))
         [0.0, 2.0]
 
     Reference:
-        Huang et al., 2016, [Deep networks with stochastic depth]
-        (https://arxiv.org/abs/1603.09382), equation 2. Differs from it by
+        Huang et al., 2016, [Deep networks with stochastic
+        depth](https://arxiv.org/abs/1603.09382), equation 2. Differs from it by
         scaling in training instead of in inference, and by one draw for each
         sample instead of each batch, as image models do today.
     """

@@ -56,7 +56,7 @@ class SmoothL1(_Loss):
         ValueError: If `beta` is not positive and finite, or the shapes of a
             call do not match.
 
-    Example:
+    Examples:
         >>> loss = SmoothL1(beta=2.0)
         >>> # Errors 1 and 4: (1 / 4 + (4 - 1)) / 2.
         >>> float(loss(np.array([[0.0, 0.0]]), np.array([[1.0, 4.0]])))
@@ -128,16 +128,16 @@ class SmoothedSparseCategoricalCrossentropy(_Loss):
     Raises:
         ValueError: If `label_smoothing` lies outside [0, 1).
 
-    Example:
+    Examples:
         >>> loss = SmoothedSparseCategoricalCrossentropy(label_smoothing=0.1)
         >>> value = loss(np.array([1]), np.array([[0.2, 0.8]]))
         >>> round(float(value), 4)  # -0.05 * log(0.2) - 0.95 * log(0.8)
         0.2925
 
     Reference:
-        Szegedy et al., 2016, [Rethinking the Inception architecture]
-        (https://arxiv.org/abs/1512.00567), section 7, with the uniform
-        distribution as prior.
+        Szegedy et al., 2016, [Rethinking the Inception
+        architecture](https://arxiv.org/abs/1512.00567), section 7, with the
+        uniform distribution as prior.
     """
 
     def __init__(

@@ -35,15 +35,16 @@ class ScaledL2(keras.regularizers.Regularizer):
     Raises:
         ValueError: If `factor` is negative or `num_samples` is below 1.
 
-    Example:
+    Examples:
         >>> penalty = ScaledL2(factor=3.0, num_samples=10)
         >>> value = penalty(np.array([[1.0, -2.0], [3.0, 0.0]]))
         >>> round(float(value), 6)  # 3 / (2 * 10) * (1 + 4 + 9)
         2.1
 
     Reference:
-        Nielsen, 2015, [Neural networks and deep learning]
-        (http://neuralnetworksanddeeplearning.com/chap3.html), equation 87.
+        Nielsen, 2015, [Neural networks and deep
+        learning](http://neuralnetworksanddeeplearning.com/chap3.html),
+        equation 87.
     """
 
     def __init__(self, factor: float, num_samples: int):

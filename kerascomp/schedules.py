@@ -61,7 +61,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> schedule = WarmupCosine(peak=0.4, total_steps=12, warmup_steps=4)
         >>> [round(float(schedule(step)), 3) for step in (0, 2, 4, 8, 12, 99)]
         [0.0, 0.2, 0.4, 0.2, 0.0, 0.0]

@@ -64,7 +64,7 @@ def load(
         ImportError: If the data set comes with scikit-learn and that is not
             installed.
 
-    Example:
+    Examples:
         >>> data = load("digits")
         >>> data.task, data.num_classes, data.input_shape
         ('classification', 10, (64,))
@@ -117,7 +117,7 @@ def from_arrays(
     Raises:
         DataError: If the data cannot be used as they are.
 
-    Example:
+    Examples:
         >>> x = np.arange(20.0).reshape(10, 2)
         >>> y = np.array(["no", "yes"] * 5)
         >>> data = from_arrays(x, y)
@@ -132,7 +132,7 @@ def from_arrays(
 def names() -> dict[str, str]:
     """Returns the known names, each with a line on what it holds.
 
-    Example:
+    Examples:
         >>> names()["wine"]
         '178 wines, 13 features, 3 classes; works offline, from scikit-learn'
     """

@@ -48,7 +48,7 @@ def baselines(data: Dataset) -> list[Baseline]:
     Returns:
         Two baselines, the constant one first.
 
-    Example:
+    Examples:
         >>> from kerascomp import datasets
         >>> data = datasets.from_arrays(np.eye(20), [0, 1, 1, 1] * 5)
         >>> constant, linear = baselines(data)

@@ -64,8 +64,8 @@ def best_run(record: _records.Record) -> _records.Run | None:
     """Returns the best trial's best run; ties go to the first seed."""
     if record.best is None:
         return None
-    choose = max if record.maximizes else min
-    return choose(record.best.runs, key=lambda run: run.score)
+    sign = -1 if record.maximizes else 1
+    return min(record.best.runs, key=lambda run: sign * (run.score or 0.0))
 
 
 def prune(

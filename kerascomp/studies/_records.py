@@ -132,7 +132,8 @@ class Record:
     def ranked(self) -> list[Trial]:
         """Returns the completed trials, best first; ties in order of start."""
         scored = [t for t in self.trials if t.score is not None]
-        return sorted(scored, key=lambda t: t.score, reverse=self.maximizes)
+        sign = -1 if self.maximizes else 1
+        return sorted(scored, key=lambda trial: sign * (trial.score or 0.0))
 
     @property
     def best(self) -> Trial | None:

@@ -42,7 +42,7 @@ class StudyResult:
     Raises:
         FileNotFoundError: If it holds no study.
 
-    Example:
+    Examples:
         >>> StudyResult("nowhere")
         Traceback (most recent call last):
         FileNotFoundError: No study in 'nowhere': it has no study.json. ...

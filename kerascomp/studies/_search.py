@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import keras_tuner
+from keras_tuner import oracles
 from keras_tuner.engine import trial as kt_trial
 
 from kerascomp.studies import _files
@@ -27,6 +28,18 @@ PROJECT = "keras_tuner"  # KerasTuner's project folder within the directory.
 _WORST = 1e12
 # KerasTuner's names for where a Hyperband trial starts and ends.
 _BUDGET = ("tuner/epochs", "tuner/initial_epoch", "tuner/trial_id")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to search, and how."""
+
+    algorithm: str
+    space: keras_tuner.HyperParameters
+    objective: keras_tuner.Objective
+    max_trials: int | None
+    epochs: int
+    seed: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,23 +62,9 @@ class Proposal:
 class Search:
     """Hands out trials and learns their scores."""
 
-    def __init__(
-        self,
-        algorithm: str,
-        space: keras_tuner.HyperParameters,
-        objective: keras_tuner.Objective,
-        build: Callable[[Any], Any],
-        max_trials: int | None,
-        epochs: int,
-        seed: int,
-        scratch: Path,
-    ):
-        self._epochs = epochs
-        self._objective = objective
-        self._hyperband = algorithm == "hyperband"
-        self._oracle = _oracle(
-            algorithm, space, objective, max_trials, epochs, seed
-        )
+    def __init__(self, plan: Plan, build: Callable[[Any], Any], scratch: Path):
+        self._plan = plan
+        self._oracle = _oracle(plan)
         self._oracle.verbose = 0
         # A tuner gives the oracle its folder and finds the hyperparameters
         # that only `build` declares, before the first trial is handed out.
@@ -96,7 +95,7 @@ class Search:
         return Proposal(
             trial=trial.trial_id,
             hyperparameters=trial.hyperparameters,
-            epochs=epochs or self._epochs,
+            epochs=epochs or self._plan.epochs,
             first_epoch=first or 0,
             continues=continues,
         )
@@ -104,9 +103,9 @@ class Search:
     def tell(self, trial_id: str, score: float | None, message: str) -> None:
         """Reports a trial's score, None for one that has none."""
         trial = self._trials.pop(trial_id)
-        if score is None and self._hyperband:
-            worst = -_WORST if self._objective.direction == "max" else _WORST
-            self._update(trial_id, worst)
+        if score is None and self._plan.algorithm == "hyperband":
+            maximizes = self._plan.objective.direction == "max"
+            self._update(trial_id, -_WORST if maximizes else _WORST)
             trial.status = kt_trial.TrialStatus.COMPLETED
         elif score is None:
             trial.status = kt_trial.TrialStatus.FAILED
@@ -133,33 +132,24 @@ class Search:
         shutil.rmtree(self._scratch.parent, ignore_errors=True)
 
     def _update(self, trial_id: str, score: float) -> None:
-        self._oracle.update_trial(trial_id, {self._objective.name: score})
+        self._oracle.update_trial(trial_id, {self._plan.objective.name: score})
 
 
-def _oracle(
-    algorithm: str,
-    space: keras_tuner.HyperParameters,
-    objective: keras_tuner.Objective,
-    max_trials: int | None,
-    epochs: int,
-    seed: int,
-) -> Any:
+def _oracle(plan: Plan) -> Any:
     shared = {
-        "objective": objective,
-        "hyperparameters": space,
+        "objective": plan.objective,
+        "hyperparameters": plan.space,
         # KerasTuner takes 0 for no seed, and draws the hyperparameter k of a
         # trial with the seed `seed + k`: neighboring seeds must lie far apart.
-        "seed": 1 + 1_000_003 * seed,
+        "seed": 1 + 1_000_003 * plan.seed,
         # A study of learning rates contains diverging trials by design.
         "max_consecutive_failed_trials": None,
     }
-    oracles = keras_tuner.oracles
-    if algorithm == "hyperband":
-        return oracles.HyperbandOracle(max_epochs=epochs, **shared)
-    if algorithm == "grid":
-        return oracles.GridSearchOracle(max_trials=max_trials, **shared)
-    if algorithm == "bayesian":
-        return oracles.BayesianOptimizationOracle(
-            max_trials=max_trials, **shared
-        )
-    return oracles.RandomSearchOracle(max_trials=max_trials, **shared)
+    if plan.algorithm == "hyperband":
+        return oracles.HyperbandOracle(max_epochs=plan.epochs, **shared)
+    oracle = {
+        "random": oracles.RandomSearchOracle,
+        "grid": oracles.GridSearchOracle,
+        "bayesian": oracles.BayesianOptimizationOracle,
+    }[plan.algorithm]
+    return oracle(max_trials=plan.max_trials, **shared)

@@ -80,7 +80,7 @@ class Study:
             the model does not report the objective, or the directory holds
             something else.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import kerascomp as kc
         >>> with tempfile.TemporaryDirectory() as directory:
@@ -169,16 +169,15 @@ class Study:
     def _run(self, study: dict, progress: _progress.Silent) -> StudyResult:
         scratch = self.directory / ".scratch"
         shutil.rmtree(scratch, ignore_errors=True)
-        search = _search.Search(
+        plan = _search.Plan(
             self.algorithm,
             self.space.copy(),
             self.objective,
-            _checks.guarded(self._build),
             self.max_trials,
             self.epochs,
             self.seed,
-            scratch,
         )
+        search = _search.Search(plan, _checks.guarded(self._build), scratch)
         status = "interrupted"
         self._write(study, "running")
         try:
