@@ -131,6 +131,14 @@ class Subclassed(keras.Model):
         return inputs
 
 
+class InitialWeights(keras.callbacks.Callback):
+    """Reads the weights where the model may only just have got them."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 0 and not hasattr(self, "weights"):
+            self.weights = self.model.get_weights()
+
+
 # For training with a rate of 0.
 STANDING = Mode(clip=lambda gradients: [0 * g for g in gradients])
 
@@ -159,3 +167,20 @@ def assert_equals_reference(monitor, expected, names=None):
     )
     if names:
         assert list(history["variables"]) == names
+
+
+class Recorder(keras.callbacks.Callback):
+    """Runs a function in the middle of training, and keeps the batch logs."""
+
+    def __init__(self, function=lambda model: None, batch=2, epoch=1):
+        super().__init__()
+        self.function, self.at = function, (epoch, batch)
+        self.batch_logs = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batch_logs.append(dict(logs))
+        if (self.epoch, batch) == self.at:
+            self.function(self.model)
