@@ -48,7 +48,7 @@ def test_several_outputs_are_compared(tmp_path, rng):
 
 
 @keras.saving.register_keras_serializable("tests")
-class Forgetful(keras.layers.Layer):
+class Doubling(keras.layers.Layer):
     """A layer that does not say how often it doubles."""
 
     def __init__(self, times=1, **kwargs):
@@ -64,9 +64,9 @@ class Forgetful(keras.layers.Layer):
 
 def test_a_model_that_reloads_to_another_function_fails(tmp_path):
     inputs = keras.Input((3,))
-    forgetful = keras.Model(inputs, Forgetful(times=3)(inputs))
+    doubling = keras.Model(inputs, Doubling(times=3)(inputs))
     report = export.export_model(
-        forgetful, tmp_path, ["keras"], np.ones((2, 3), "float32")
+        doubling, tmp_path, ["keras"], np.ones((2, 3), "float32")
     )
     outcome = report["formats"]["keras"]
     assert outcome["status"] == "failed"
