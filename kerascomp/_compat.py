@@ -209,10 +209,13 @@ RANDOM_FUNCTIONS = (
     "binomial",
     "beta",
     "categorical",
+    "dropout",
     "gamma",
+    "normal",
     "randint",
     "shuffle",
     "truncated_normal",
+    "uniform",
 )
 
 

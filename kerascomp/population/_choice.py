@@ -50,7 +50,7 @@ class Programs:
         if wish != "auto":
             return self._make(group, wish), "as asked for"
         if len(group.lanes) == 1:
-            raise _program.Unsupported("a group of one")
+            return self._make(group, "looped"), "a group of one"
         if group.key in self._faster:
             return self._make(group, self._faster[group.key]), "as before"
         if batch is None:

@@ -17,16 +17,19 @@ ops = keras.ops
 
 
 @contextlib.contextmanager
-def by_lane() -> Iterator[None]:
-    """Replaces the random functions of the backend while tracing."""
+def traceable(by_lane: bool) -> Iterator[None]:
+    """Replaces random functions of the backend while a step is traced.
+
+    Args:
+        by_lane: Whether seeds differ by lane. If not, the noise is the
+            backend's own, and only a rate may differ by lane.
+    """
     module = _compat.random_functions()
-    functions: dict[str, Any] = {
-        "uniform": _uniform,
-        "normal": _normal,
-        "dropout": _dropout,
-    }
-    for name in _compat.RANDOM_FUNCTIONS:
-        functions.setdefault(name, _refused(name))
+    functions: dict[str, Any] = {"dropout": _dropout}
+    if by_lane:
+        functions |= {"uniform": _uniform, "normal": _normal}
+        refused = set(_compat.RANDOM_FUNCTIONS) - set(functions)
+        functions |= {name: _refused(name) for name in refused}
     with _lifting.replaced(vars(module), functions):
         yield
 
@@ -101,8 +104,10 @@ def _dropout(
     if noise_shape is not None:
         pairs = zip(noise_shape, sizes, strict=True)
         sizes = [size if own is None else own for own, size in pairs]
-    keep = hashed_uniform(_compat.draw_seed(seed), sizes) >= rate
+    # The backend's own dropout tests whether the rate is a plain number.
+    keep = keras.random.uniform(sizes, dtype=inputs.dtype, seed=seed) >= rate
     scaled = inputs / ops.cast(1.0 - rate, inputs.dtype)
+    # Not `*`: what is dropped may be infinite, and 0 * inf is NaN.
     return ops.where(keep, scaled, ops.zeros_like(inputs))
 
 

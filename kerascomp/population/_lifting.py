@@ -104,8 +104,7 @@ class Liftable:
     """A row of the table.
 
     Attributes:
-        classes: Whose numbers these are. Subclasses have rows of their own:
-            they may compute in ways that cannot be traced.
+        classes: Whose numbers these are; see `rows_of` for subclasses.
         names: Attributes of the object; arguments of a loss function where
             the object is a loss that wraps one.
         twin: A `call` that stands in while a program is traced, for layers
@@ -200,7 +199,13 @@ TABLE = (
 
 @functools.cache
 def rows_of(kind: type) -> tuple[Liftable, ...]:
-    """Returns the rows of a class."""
+    """Returns the rows of a class.
+
+    A backend may have its own subclass of an optimizer. Users' subclasses may
+    compute in ways that cannot be traced, and need rows of their own.
+    """
+    if kind.__module__.partition(".")[0] == "keras":
+        return tuple(row for row in TABLE if issubclass(kind, row.classes))
     return tuple(row for row in TABLE if kind in row.classes)
 
 

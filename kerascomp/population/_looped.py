@@ -88,8 +88,9 @@ class LoopedEngine(_engine.StateEngine):
 class OwnStepsEngine(_engine.Engine):
     """Every member runs its own compiled steps.
 
-    For what no common step can do: members that override `train_step`, groups
-    of one, and torch.
+    For what no common step can do: members that override `train_step` on
+    TensorFlow, and torch. A lane that diverges goes back to where it was when
+    the epoch began.
     """
 
     kind = "looped"
@@ -99,22 +100,26 @@ class OwnStepsEngine(_engine.Engine):
         self._running = list(range(len(self.models)))
         self._broken = np.full(len(self.models), _program.NOT_BROKEN)
         self._logs: list[dict] = [{} for _ in self.models]
+        self._sound: list = [None for _ in self.models]
 
     def train(self, batch: _program.Batch, step: int) -> None:
         for lane in self._running:
-            if self._broken[lane] != _program.NOT_BROKEN:
-                continue
-            data = batch.of_lane(lane)
-            self._logs[lane] = self.models[lane].train_on_batch(
-                data.x, data.y, data.weight, return_dict=True
-            )
-            if not np.isfinite(self._logs[lane].get("loss", 0.0)):
-                self._broken[lane] = step
+            if self._broken[lane] == _program.NOT_BROKEN:
+                self._step(lane, "train_on_batch", batch)
+                if not np.isfinite(self._logs[lane].get("loss", 0.0)):
+                    self._broken[lane] = step
+                    self.models[lane].set_weights(self._sound[lane])
 
     def test(self, batch: _program.Batch) -> None:
         for lane in self._running:
-            data = batch.of_lane(lane)
-            self._logs[lane] = self.models[lane].test_on_batch(
+            self._step(lane, "test_on_batch", batch)
+
+    def _step(self, lane: int, method: str, batch: _program.Batch) -> None:
+        model, data = self.models[lane], batch.of_lane(lane)
+        # It would start the metrics anew at every batch.
+        keep = {"reset_metrics": lambda: None}
+        with _lifting.replaced(vars(model), keep):
+            self._logs[lane] = getattr(model, method)(
                 data.x, data.y, data.weight, return_dict=True
             )
 
@@ -122,8 +127,10 @@ class OwnStepsEngine(_engine.Engine):
         return _stacked([m.predict_on_batch(batch.x) for m in self.models])
 
     def reset_metrics(self) -> None:
-        for model in self.models:
+        for lane, model in enumerate(self.models):
             model.reset_metrics()
+            if self._broken[lane] == _program.NOT_BROKEN:
+                self._sound[lane] = model.get_weights()
 
     def logs(self) -> list[dict[str, float]]:
         return [_floats(logs) for logs in self._logs]

@@ -113,35 +113,29 @@ class Program:
 
     def _traced(self, kind: str, by_lane: bool) -> Any:
         lane = getattr(self, f"_{kind}")
-        if not self._vectorized:
-            return lane
 
-        def all_lanes(
-            data: Any, state: Any, numbers: Any, *rest: Any
-        ) -> Any:
+        def one_lane(*arguments: Any) -> Any:
+            with _lane_noise.traceable(self._own_noise):
+                return lane(*arguments)
+
+        def all_lanes(data: Any, state: Any, numbers: Any, *rest: Any) -> Any:
             x, y, weight = data
             invariant = self._invariant_seeds(state)
 
             def one(lane_state: Any, lane_numbers: Any, own: Any) -> Any:
                 lane_state = self._with_seeds(lane_state, invariant)
                 lane_data = (x, y, own if by_lane else weight)
-                return lane(lane_data, lane_state, lane_numbers, *rest)
+                return one_lane(lane_data, lane_state, lane_numbers, *rest)
 
             # Something by lane must stand where there is no own weight.
             own = weight if by_lane else state.broken
-            with self._noise():
-                return tf.vectorized_map(
-                    lambda elements: one(*elements),
-                    (state, numbers, own),
-                    fallback_to_while_loop=False,
-                )
+            return tf.vectorized_map(
+                lambda elements: one(*elements),
+                (state, numbers, own),
+                fallback_to_while_loop=False,
+            )
 
-        return all_lanes
-
-    def _noise(self) -> Any:
-        if self._own_noise:
-            return _lane_noise.by_lane()
-        return contextlib.nullcontext()
+        return all_lanes if self._vectorized else one_lane
 
     def _invariant_seeds(self, state: _program.State) -> list:
         return [
