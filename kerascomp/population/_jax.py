@@ -27,6 +27,7 @@ class Program:
         self._lifting = lifting
         self._vectorized = vectorized
         self._compiled: dict[tuple[str, bool], Any] = {}
+        self.traces = 0
 
     def train(
         self,
@@ -66,6 +67,7 @@ class Program:
     def _train(
         self, data: tuple, state: _program.State, numbers: Any, step: Any
     ) -> tuple[dict, _program.State]:
+        self.traces += 1
         with self._lifting.applied(numbers):
             logs, new = self._model.train_step(tuple(state[:4]), data)
         new = _program.State(*new, broken=state.broken)

@@ -24,9 +24,9 @@ class Lifted:
     """A number that decides like a float and computes like a tensor.
 
     Code such as `if self.rate > 0` runs while a program is traced, for all
-    lanes at once. Members of one program agree in how a number compares to 0
-    and 1 (see `Slot.branch`), so that comparisons with these have one answer.
-    With any other number they have not, and raise.
+    lanes at once. Members of one program agree in the sign of a number and,
+    for rates, in whether it is 1 (see `Slot.branch`), so that comparisons with
+    0 and equality to 1 have one answer. Others have not, and raise.
 
     `1 - number` is computed from the float64 value, as Python would: in
     float32, `1 - 0.999` loses four digits.
@@ -55,10 +55,11 @@ class Lifted:
     def _compare(self, compare: Callable, other: Any) -> Any:
         if not isinstance(other, int | float):
             return compare(self.tensor, other)
-        if other not in (0, 1):
+        equality = compare in (operator.eq, operator.ne)
+        if other != 0 and not (other == 1 and equality):
             raise TypeError(
-                "A number that differs by lane was compared with a number "
-                f"other than 0 and 1. Received: {other!r}"
+                "A number that differs by lane was compared in a way that has "
+                f"no common answer. Received: {compare.__name__} {other!r}"
             )
         return compare(_REPRESENTATIVE[self._branch], other)
 
@@ -90,12 +91,12 @@ def _add_operators() -> None:
 
 _add_operators()
 
+_SIGNS = ("negative", "positive")
 _REPRESENTATIVE = {
     "negative": -1.0,
     "zero": 0.0,
-    "fraction": 0.5,
+    "positive": 0.5,
     "one": 1.0,
-    "large": 2.0,
 }
 
 
@@ -107,12 +108,14 @@ class Liftable:
         classes: Whose numbers these are; see `rows_of` for subclasses.
         names: Attributes of the object; arguments of a loss function where
             the object is a loss that wraps one.
+        is_rate: Whether code tests if it is 1, so that a program may do.
         twin: A `call` that stands in while a program is traced, for layers
             that compute with the number in plain Python.
     """
 
     classes: tuple[type, ...]
     names: tuple[str, ...]
+    is_rate: bool = False
     twin: Callable | None = None
 
 
@@ -167,8 +170,14 @@ TABLE = (
             layers.DropPath,
         ),
         ("rate",),
+        is_rate=True,
     ),
-    Liftable((keras.layers.GaussianDropout,), ("rate",), _gaussian_dropout),
+    Liftable(
+        (keras.layers.GaussianDropout,),
+        ("rate",),
+        is_rate=True,
+        twin=_gaussian_dropout,
+    ),
     Liftable((keras.layers.GaussianNoise,), ("stddev",)),
     Liftable((keras.regularizers.L1,), ("l1",)),
     Liftable((keras.regularizers.L2,), ("l2",)),
@@ -215,7 +224,7 @@ class Slot:
 
     owner: Any
     name: str
-    twin: Callable | None
+    row: Liftable
 
     @property
     def value(self) -> float | None:
@@ -232,19 +241,15 @@ class Slot:
         value = self.value
         if value is None:
             return None
-        bounds = (
-            (value < 0, "negative"),
-            (value == 0, "zero"),
-            (value < 1, "fraction"),
-            (value == 1, "one"),
-        )
-        return next((name for holds, name in bounds if holds), "large")
+        if value == 1 and self.row.is_rate:
+            return "one"
+        return "zero" if value == 0 else _SIGNS[value > 0]
 
 
 def slots_of(owner: Any) -> list[Slot]:
     """Returns the liftable numbers of an object."""
     return [
-        Slot(owner, name, row.twin)
+        Slot(owner, name, row)
         for row in rows_of(type(owner))
         for name in row.names
         if name in _namespace(owner)
@@ -293,8 +298,8 @@ class Lifting:
                 pair = numbers[index]
                 new = {slot.name: Lifted(pair[0], pair[1], str(slot.branch))}
                 stack.enter_context(replaced(_namespace(slot.owner), new))
-                if slot.twin is not None:
-                    call = functools.partial(slot.twin, slot.owner)
+                if slot.row.twin is not None:
+                    call = functools.partial(slot.row.twin, slot.owner)
                     stack.enter_context(
                         replaced(vars(slot.owner), {"call": call})
                     )

@@ -47,11 +47,11 @@ def check(models: Sequence[Any]) -> None:
                 "Members must be compiled: call `compile` on each. "
                 f"Received: models[{index}]={model!r}, not compiled"
             )
-    _refuse_shared(models)
+    check_ends(models)
 
 
-def check_built(models: Sequence[Any]) -> None:
-    """Raises unless built models take and return the same."""
+def check_ends(models: Sequence[Any]) -> None:
+    """Raises unless models take and return the same, as far as they tell."""
     _refuse_shared(models)
     for name in ("inputs", "outputs"):
         first = _described(models[0], name)

@@ -227,7 +227,7 @@ class Population:
     def _groups(self, data: _data.Data) -> list[_members.Group]:
         batch = data.first()
         _members.build(self.models, batch.x)
-        _members.check_built(self.models)
+        _members.check_ends(self.models)
         groups = _members.groups(self.models, self.max_lanes)
         for group in groups:
             _members.build_metrics(group.models[0], batch)

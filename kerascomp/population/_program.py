@@ -66,7 +66,12 @@ class Program(Protocol):
 
     Vectorized, all tensors of `state` and `numbers` have a leading axis of
     lanes, and so have all results.
+
+    Attributes:
+        traces: How often the training step was traced.
     """
+
+    traces: int
 
     def __init__(
         self,

@@ -67,6 +67,7 @@ class Program:
         seeds = [_program.is_seed(v) for v in model.non_trainable_variables]
         self._own_noise = vectorized and sum(seeds) > sum(common_seeds)
         self._compiled: dict[tuple[str, bool], Any] = {}
+        self.traces = 0
 
     def train(
         self,
@@ -155,6 +156,7 @@ class Program:
     def _train(
         self, data: tuple, state: _program.State, numbers: Any, step: Any
     ) -> tuple[dict, _program.State]:
+        self.traces += 1
         model, optimizer = self._model, self._model.optimizer
         x, y, weight = data
         with (
