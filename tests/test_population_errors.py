@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
+import populations
 import pytest
 
-import populations
 from kerascomp.population import Population
 
 MEMBER = populations.linear

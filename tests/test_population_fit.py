@@ -1,11 +1,11 @@
 """A population gives every member what its own `fit` would."""
 
+import backend
 import keras
 import numpy as np
+import populations
 import pytest
 
-import backend
-import populations
 from kerascomp.population import Population
 from kerascomp.schedules import WarmupCosine
 
@@ -35,7 +35,9 @@ def test_equals_fit_with_numbers_by_lane(name):
     population = populations.assert_like_fit(
         lambda lane: populations.member(lane, make(lane + 1))
     )
-    groups = population._groups(population._arrays(*populations.data(), None, 8))
+    groups = population._groups(
+        population._arrays(*populations.data(), None, 8)
+    )
     assert len(groups) == 1, "the lanes do not share a program"
 
 
@@ -55,7 +57,9 @@ def test_equals_fit_with_validation_and_a_smaller_last_batch(engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_sample_weights_may_differ_by_lane(engine):
     weights = np.random.default_rng(0).uniform(size=(2, populations.SAMPLES))
-    populations.assert_like_fit(populations.member, engine=engine, weights=weights)
+    populations.assert_like_fit(
+        populations.member, engine=engine, weights=weights
+    )
 
 
 def test_sample_weights_may_be_common():

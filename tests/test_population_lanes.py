@@ -1,11 +1,11 @@
 """What lanes share and what they do not: noise, numbers, programs, ends."""
 
+import backend
 import keras
 import numpy as np
+import populations
 import pytest
 
-import backend
-import populations
 from kerascomp.population import Population, _lane_noise, _lifting, _structure
 
 ENGINES = ["vectorized", "looped"]
@@ -40,7 +40,10 @@ NOISY = {
         ),
         "SpatialDropout1D.rate",
     ),
-    "alpha": (lambda n: keras.layers.AlphaDropout(0.2 * n), "AlphaDropout.rate"),
+    "alpha": (
+        lambda n: keras.layers.AlphaDropout(0.2 * n),
+        "AlphaDropout.rate",
+    ),
     "gaussian": (
         lambda n: keras.layers.GaussianDropout(0.2 * n),
         "GaussianDropout.rate",
@@ -55,6 +58,8 @@ NOISY = {
 @pytest.mark.parametrize("name", NOISY)
 @pytest.mark.parametrize("seeds", [(5, 5, 5), (5, 5, 6)])
 def test_noise_is_common_where_the_seed_is(name, seeds):
+    if backend.NAME == "torch" and name == "dropout":
+        pytest.skip("Keras' dropout on torch draws from a global generator")
     make, lifted = NOISY[name]
     scales = (1, 2, 1) if seeds[0] == seeds[2] else (1, 1, 2)
     models = [
@@ -93,13 +98,15 @@ def test_dropout_keeps_its_share_in_every_lane(rate):
     assert len(set(losses)) == 4
 
 
+@pytest.mark.skipif(backend.NAME == "torch", reason="has no 32-bit words")
 def test_hashed_noise_is_uniform_and_independent():
     draw = lambda seed, count: ops.convert_to_numpy(
         _lane_noise.hashed_uniform(np.array([seed, count]), (2000,))
     )
     draws = [draw(s, c) for s, c in ((0, 0), (1, 0), (0, 1), (2**30, 7))]
     for numbers in draws:
-        assert 0 <= numbers.min() and numbers.max() < 1
+        assert numbers.min() >= 0
+        assert numbers.max() < 1
         counts, _ = np.histogram(numbers, bins=20, range=(0, 1))
         # Chi-squared with 19 degrees of freedom: beyond 50 once in 7,000.
         assert np.sum((counts - 100) ** 2 / 100) < 50
@@ -284,5 +291,5 @@ def test_lifted_numbers_decide_like_floats():
     assert float(1 - number) == 0.75
     assert float(number * 2) == 0.5
     assert not _lifting.Lifted(ops.zeros(()), ops.ones(()), "zero")
-    with pytest.raises(TypeError, match="common answer. Received: gt 0.5"):
+    with pytest.raises(TypeError, match=r"common answer\. Received: gt 0\.5"):
         number > 0.5  # noqa: B015

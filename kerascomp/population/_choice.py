@@ -30,7 +30,7 @@ class Programs:
         """
         try:
             engine, why = self._wished(group, wish, batch)
-        except _program.Unsupported as reason:
+        except _program.UnsupportedError as reason:
             engine = _looped.OwnStepsEngine(group.models, group.lifting)
             why = str(reason)
         if verbose:

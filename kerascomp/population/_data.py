@@ -40,15 +40,13 @@ class Data:
                 f"samples. Received: {sorted(sizes)} samples"
             )
         self.samples = sizes.pop()
-        self.weight, self.by_lane = None, False
-        if weight is not None:
-            self.weight = _array(weight)
-            self.by_lane = self._has_lanes(lanes)
+        self.weight = None if weight is None else _array(weight)
+        self.by_lane = weight is not None and self._has_lanes(lanes)
         self.batch_size = batch_size or 32
         self.steps = -(-self.samples // self.batch_size)
 
     def _has_lanes(self, lanes: int) -> bool:
-        shape = np.shape(self.weight)
+        shape = () if self.weight is None else self.weight.shape
         if shape == (self.samples,):
             return False
         if shape == (lanes, self.samples):

@@ -80,20 +80,19 @@ class StateEngine(Engine):
         first = self.models[0]
         first.reset_metrics()
         lanes = len(self.models)
-        return _program.State(
-            *(
-                [
-                    np.stack([ops.convert_to_numpy(v) for v in variables])
-                    for variables in zip(*map(pick, self.models), strict=True)
-                ]
-                for pick in _STATE
-            ),
-            metrics=[
-                np.stack([ops.convert_to_numpy(v)] * lanes)
-                for v in first.metrics_variables
-            ],
-            broken=np.full(lanes, _program.NOT_BROKEN, "int32"),
-        )
+        groups = [
+            [
+                np.stack([ops.convert_to_numpy(v) for v in variables])
+                for variables in zip(*map(pick, self.models), strict=True)
+            ]
+            for pick in _STATE
+        ]
+        metrics = [
+            np.stack([ops.convert_to_numpy(v)] * lanes)
+            for v in first.metrics_variables
+        ]
+        broken = np.full(lanes, _program.NOT_BROKEN, "int32")
+        return _program.State._make([*groups, metrics, broken])
 
     def _write(self, lane: int, values: _program.State) -> None:
         """Gives a lane's model its state, as `fit` leaves it behind."""
@@ -166,17 +165,17 @@ class VectorizedEngine(StateEngine):
         self._compact()
 
     def write_back(self) -> None:
-        kept = [lane for lane in self._lanes if lane not in self._dropped]
-        self._write_lanes(kept)
+        kept = [n for n in self._lanes if n not in self._dropped]
+        self._write_lanes([int(lane) for lane in kept])
 
     def _write_lanes(self, lanes: Sequence[int]) -> None:
         if not len(lanes):
             return
         state = tree.map_structure(ops.convert_to_numpy, self._state)
-        places = {lane: place for place, lane in enumerate(self._lanes)}
+        places = {int(lane): n for n, lane in enumerate(self._lanes)}
         for lane in lanes:
-            place = places[lane]
-            self._write(lane, tree.map_structure(lambda v: v[place], state))
+            take = lambda array, place=places[lane]: array[place]
+            self._write(lane, tree.map_structure(take, state))
 
     def _compact(self) -> None:
         """Halves the axis of lanes once that many run for nothing.

@@ -1,6 +1,6 @@
 """What is written down about the lanes of a population."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Histories(list):
 
     def record(
         self,
-        lanes: Sequence[int],
+        lanes: Iterable[int],
         logs: Sequence[dict[str, float]],
         broken: np.ndarray,
         prefix: str = "",

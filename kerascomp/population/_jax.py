@@ -7,6 +7,14 @@ import numpy as np
 
 from kerascomp.population import _lifting, _program
 
+# Some functions of `jax.numpy` are compiled, and their arguments pass a
+# boundary that takes pytrees, but no objects that convert themselves.
+jax.tree_util.register_pytree_node(
+    _lifting.Lifted,
+    lambda number: number.parts,
+    lambda branch, tensors: _lifting.Lifted(tensors[0], tensors[1], branch),
+)
+
 
 class Program:
     """Steps of one model as functions of its state.
@@ -70,7 +78,7 @@ class Program:
         self.traces += 1
         with self._lifting.applied(numbers):
             logs, new = self._model.train_step(tuple(state[:4]), data)
-        new = _program.State(*new, broken=state.broken)
+        new = _program.State._make([*new, state.broken])
         return logs, _program.guarded(state, new, logs.get("loss"), step)
 
     def _test(
@@ -81,9 +89,7 @@ class Program:
             logs, (_, *changed) = self._model.test_step(variables, data)
         return logs, *changed
 
-    def _predict(
-        self, data: tuple, state: _program.State, numbers: Any
-    ) -> Any:
+    def _predict(self, data: tuple, state: _program.State, numbers: Any) -> Any:
         variables = state.trainable, state.non_trainable
         with self._lifting.applied(numbers):
             outputs, _ = self._model.predict_step(variables, data)

@@ -113,6 +113,6 @@ def _dropout(
 
 def _refused(name: str) -> Any:
     def refused(*_: Any, **__: Any) -> Any:
-        raise _program.Unsupported(f"`keras.random.{name}` with own seeds")
+        raise _program.UnsupportedError(f"`keras.random.{name}` with own seeds")
 
     return refused

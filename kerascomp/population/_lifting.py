@@ -41,6 +41,11 @@ class Lifted:
         self._complement = complement
         self._branch = branch
 
+    @property
+    def parts(self) -> tuple[tuple, str]:
+        """The tensors, and what is known about the number."""
+        return (self.tensor, self._complement), self._branch
+
     def __jax_array__(self) -> Any:
         return self.tensor
 
@@ -86,7 +91,7 @@ def _add_operators() -> None:
         setattr(Lifted, f"__r{name}__", backward(name))
     for name in ("lt", "le", "gt", "ge", "eq", "ne"):
         setattr(Lifted, f"__{name}__", comparison(name))
-    Lifted.__neg__ = lambda self: -self.tensor  # type: ignore[attr-defined]
+    Lifted.__neg__ = lambda self: -self.tensor  # type: ignore[operator]
 
 
 _add_operators()
@@ -232,8 +237,9 @@ class Slot:
         found = _namespace(self.owner).get(self.name)
         if ops.is_tensor(found):  # As some regularizers keep theirs.
             return float(ops.convert_to_numpy(found))
-        number = isinstance(found, int | float) and not isinstance(found, bool)
-        return float(found) if number else None
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            return None
+        return float(found)
 
     @property
     def branch(self) -> str | None:
@@ -250,7 +256,7 @@ def slots_of(owner: Any) -> list[Slot]:
     """Returns the liftable numbers of an object."""
     return [
         Slot(owner, name, row)
-        for row in rows_of(type(owner))
+        for row in rows_of(type(owner))  # type: ignore[arg-type]
         for name in row.names
         if name in _namespace(owner)
     ]

@@ -1,7 +1,7 @@
 """Trains many ordinary Keras models in one compiled program."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -215,7 +215,9 @@ class Population:
             _validation.at_least("batch_size", batch_size, 1)
         return _data.Data(x, y, weight, batch_size, len(self.models))
 
-    def _validation_arrays(self, given: tuple, batch_size: int | None) -> _data.Data:
+    def _validation_arrays(
+        self, given: tuple, batch_size: int | None
+    ) -> _data.Data:
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
             raise ValueError(
                 "`validation_data` must be (x, y) or (x, y, sample_weight). "
@@ -252,7 +254,7 @@ class _Run:
         self._verbose = verbose
 
     def train(
-        self, engine: _engine.Engine, epochs: range, orders: Iterator
+        self, engine: _engine.Engine, epochs: range, orders: Callable
     ) -> None:
         dropped: set[int] = set()
         step = 0
@@ -266,7 +268,8 @@ class _Run:
                 evaluated(engine, self._validation)
                 self._record(engine, "val_")
             self._say(epoch, epochs.stop)
-            broken = np.flatnonzero(engine.broken() != _program.NOT_BROKEN)
+            ends = engine.broken() != _program.NOT_BROKEN
+            broken = [int(lane) for lane in np.flatnonzero(ends)]
             engine.drop([lane for lane in broken if lane not in dropped])
             dropped.update(broken)
         engine.write_back()
@@ -301,7 +304,7 @@ def evaluated(
     return engine.logs()
 
 
-def _orders(samples: int, shuffle: bool) -> Any:
+def _orders(samples: int, shuffle: bool) -> Callable:
     """Returns the order of the samples in each epoch, as a function."""
     seed = random.randrange(2**32)
 

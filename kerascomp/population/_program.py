@@ -11,7 +11,7 @@ ops = keras.ops
 NOT_BROKEN = -1
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A member does what cannot be traced for many lanes at once."""
 
 
@@ -116,7 +116,8 @@ def guarded(old: State, new: State, loss: Any, step: Any) -> State:
     ]
     breaks = ops.logical_and(alive, ops.logical_not(sound))
     step = ops.cast(step, "int32")
-    return State(*kept, broken=ops.where(breaks, step, old.broken))
+    broken = ops.where(breaks, step, old.broken)
+    return State._make([*kept, broken])
 
 
 def is_seed(variable: Any) -> bool:

@@ -12,12 +12,13 @@ from kerascomp import _compat
 from kerascomp._compat import keras
 from kerascomp.population import _lane_noise, _lifting, _program
 
-tf.register_tensor_conversion_function(
-    _lifting.Lifted,
-    lambda value, dtype=None, name=None, as_ref=False: (
-        value.tensor if dtype is None else tf.cast(value.tensor, dtype)
-    ),
-)
+
+def _to_tensor(value: Any, dtype: Any = None, **_: Any) -> Any:
+    return value.tensor if dtype is None else tf.cast(value.tensor, dtype)
+
+
+tf.register_tensor_conversion_function(_lifting.Lifted, _to_tensor)
+
 
 def _vectorized_bitcast(operation: Any) -> Any:
     values = operation.stacked_input(0)
@@ -171,7 +172,7 @@ class Program:
             gradients = tape.gradient(scaled, state.trainable)
             optimizer.apply([_dense(g) for g in gradients])
             logs = model.compute_metrics(x, y, outputs, sample_weight=weight)
-        new = _program.State(*_current(scope, model), broken=state.broken)
+        new = _program.State._make([*_current(scope, model), state.broken])
         return logs, _program.guarded(state, new, logs.get("loss"), step)
 
     def _test(
@@ -188,9 +189,7 @@ class Program:
         _, non_trainable, _, metrics = _current(scope, model)
         return logs, non_trainable, metrics
 
-    def _predict(
-        self, data: tuple, state: _program.State, numbers: Any
-    ) -> Any:
+    def _predict(self, data: tuple, state: _program.State, numbers: Any) -> Any:
         with (
             self._lifting.applied(numbers),
             _stateless(self._model, state),
@@ -206,14 +205,16 @@ def _refuse(model: Any) -> None:
             getattr(keras.Model, name),
             getattr(keras.Sequential, name),
         ):
-            raise _program.Unsupported(f"a member overrides `{name}`")
+            raise _program.UnsupportedError(f"a member overrides `{name}`")
     optimizer = model.optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        raise _program.Unsupported("the optimizer scales the loss")
+        raise _program.UnsupportedError("the optimizer scales the loss")
     if optimizer.gradient_accumulation_steps:
-        raise _program.Unsupported("the optimizer accumulates gradients")
+        raise _program.UnsupportedError("the optimizer accumulates gradients")
     if optimizer.use_ema and optimizer.ema_overwrite_frequency:
-        raise _program.Unsupported("the optimizer overwrites with averages")
+        raise _program.UnsupportedError(
+            "the optimizer overwrites with averages"
+        )
 
 
 def _forward(

@@ -14,7 +14,7 @@ class Program:
     """Says that there is no common step on this backend."""
 
     def __init__(self, *_: Any):
-        raise _program.Unsupported(
+        raise _program.UnsupportedError(
             "Keras updates torch parameters in place, which cannot be "
             "vectorized"
         )
