@@ -13,7 +13,7 @@ from kerascomp._registry import entries
 from kerascomp._version import __version__
 
 if TYPE_CHECKING:
-    from kerascomp import datasets, export, studies, testing
+    from kerascomp import datasets, export, population, studies, testing
 
 __all__ = [
     "__version__",
@@ -23,13 +23,14 @@ __all__ = [
     "export",
     "layers",
     "losses",
+    "population",
     "regularizers",
     "schedules",
     "studies",
     "testing",
 ]
 
-_LAZY = ("datasets", "export", "studies", "testing")
+_LAZY = ("datasets", "export", "population", "studies", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -126,3 +126,114 @@ class OptimizerState:
             return wrapped(state, iterator)
 
         self._wrapper = self._model.train_function = train_function
+
+
+def loss_arguments(loss: Any) -> dict | None:
+    """Returns the arguments of the function that a loss wraps, else None.
+
+    Private: the classes do not keep them as attributes, and `get_config`
+    returns a copy.
+    """
+    return getattr(loss, "_fn_kwargs", None)
+
+
+def compile_arguments(model: Any) -> dict[str, Any]:
+    """Returns what `model.compile` was called with.
+
+    Private: `get_compile_config` serializes functions by their names, which
+    does not tell two of one name apart.
+    """
+    return dict(model._compile_config.config)
+
+
+def schedule_of(optimizer: Any) -> Any:
+    """Returns the learning-rate schedule of an optimizer, else None.
+
+    Private: `learning_rate` returns its current value.
+    """
+    rate = getattr(optimizer, "_learning_rate", None)
+    return None if isinstance(rate, keras.Variable) else rate
+
+
+def build(model: Any, batch: tuple) -> None:
+    """Builds a model, its optimizer, loss and metrics, as `fit` does.
+
+    Private: nothing public creates the metrics' variables without an update.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+def compute_loss(
+    model: Any, x: Any, y: Any, y_pred: Any, weight: Any, training: bool
+) -> Any:
+    """Returns the loss of a batch.
+
+    Private: it calls `compute_loss` with the arguments that an override has.
+    """
+    return model._compute_loss(x, y, y_pred, weight, training=training)
+
+
+def track_loss(model: Any, loss: Any, size: Any) -> None:
+    """Adds the loss of a batch to the mean that `fit` reports.
+
+    Private: the tracker is public only among all other metrics.
+    """
+    model._loss_tracker.update_state(loss, sample_weight=size)
+
+
+def takes_training(layer: Any) -> bool:
+    """Whether `call` has an argument `training`.
+
+    Private: Keras finds it out when the layer is made.
+    """
+    return layer._call_has_training_arg
+
+
+def base_optimizer() -> type:
+    """Returns the optimizer class without a backend's overrides.
+
+    Private: the public class is the backend's own.
+    """
+    from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+    return BaseOptimizer
+
+
+def optimizer_targets(optimizer: Any) -> list:
+    """Returns the variables that an optimizer was built for, in order.
+
+    Private: nothing public tells.
+    """
+    return list(optimizer._trainable_variables)
+
+
+RANDOM_FUNCTIONS = (
+    "binomial",
+    "beta",
+    "categorical",
+    "dropout",
+    "gamma",
+    "normal",
+    "randint",
+    "shuffle",
+    "truncated_normal",
+    "uniform",
+)
+
+
+def random_functions() -> Any:
+    """Returns the module of random functions that layers use.
+
+    Private: layers do not go through `keras.random`.
+    """
+    from keras.src import backend as module
+
+    return module.random
+
+
+def draw_seed(seed: Any) -> Any:
+    """Returns the next seed of a generator, or an integer as a seed.
+
+    Private: `SeedGenerator.next` serves generators only.
+    """
+    return random_functions().draw_seed(seed)

@@ -65,6 +65,9 @@ MANY_ARGUMENTS = {
     "kerascomp/studies/_study.py:Study.__init__": (
         "a study's settings; all but three have defaults"
     ),
+    "kerascomp/population/_population.py:Population.fit": (
+        "the arguments of `keras.Model.fit`"
+    ),
     "kerascomp_cli.py:study": "one argument an option, as typer reads them",
 }
 

@@ -1,0 +1,158 @@
+"""Engines that advance one lane after the other."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kerascomp._compat import keras
+from kerascomp.population import _engine, _lifting, _program
+
+ops = keras.ops
+tree = keras.tree
+
+
+class LoopedEngine(_engine.StateEngine):
+    """One compiled step, called with the state of each lane in turn."""
+
+    kind = "looped"
+
+    def __init__(
+        self,
+        models: Sequence[Any],
+        lifting: _lifting.Lifting,
+        program: _program.Program,
+    ):
+        super().__init__(models, lifting, program)
+        stacked = self._initial_state()
+        self._states: list[_program.State] = [
+            tree.map_structure(
+                lambda v, lane=lane: ops.convert_to_tensor(v[lane]), stacked
+            )
+            for lane in range(len(self.models))
+        ]
+        self._metrics = self._states[0].metrics
+        self._numbers = [ops.convert_to_tensor(v) for v in lifting.values]
+        self._running = list(range(len(self.models)))
+        self._logs: list[dict] = [{} for _ in self.models]
+
+    def train(self, batch: _program.Batch, step: int) -> None:
+        for lane in self._running:
+            self._logs[lane], self._states[lane] = self._program.train(
+                self._states[lane],
+                self._numbers[lane],
+                batch.of_lane(lane),
+                step,
+            )
+
+    def test(self, batch: _program.Batch) -> None:
+        for lane in self._running:
+            self._logs[lane], self._states[lane] = self._program.test(
+                self._states[lane], self._numbers[lane], batch.of_lane(lane)
+            )
+
+    def predict(self, batch: _program.Batch) -> Any:
+        outputs = [
+            self._program.predict(state, numbers, batch)
+            for state, numbers in zip(self._states, self._numbers, strict=True)
+        ]
+        return _stacked(outputs)
+
+    def reset_metrics(self) -> None:
+        self._states = [
+            state._replace(metrics=self._metrics) for state in self._states
+        ]
+
+    def logs(self) -> list[dict[str, float]]:
+        return [_floats(logs) for logs in self._logs]
+
+    def broken(self) -> np.ndarray:
+        return np.array(
+            [int(ops.convert_to_numpy(state.broken)) for state in self._states]
+        )
+
+    def drop(self, lanes: Sequence[int]) -> None:
+        for lane in lanes:
+            self._write_lane(lane)
+            self._running.remove(lane)
+
+    def write_back(self) -> None:
+        for lane in self._running:
+            self._write_lane(lane)
+
+    def _write_lane(self, lane: int) -> None:
+        state = self._states[lane]
+        self._write(lane, tree.map_structure(ops.convert_to_numpy, state))
+
+
+class OwnStepsEngine(_engine.Engine):
+    """Every member runs its own compiled steps.
+
+    For what no common step can do: members that override `train_step` on
+    TensorFlow, and torch. A lane that diverges goes back to where it was when
+    the epoch began.
+    """
+
+    kind = "looped"
+
+    def __init__(self, models: Sequence[Any], lifting: _lifting.Lifting):
+        super().__init__(models, lifting)
+        self._running = list(range(len(self.models)))
+        self._broken = np.full(len(self.models), _program.NOT_BROKEN)
+        self._logs: list[dict] = [{} for _ in self.models]
+        self._sound: list = [None for _ in self.models]
+
+    def train(self, batch: _program.Batch, step: int) -> None:
+        for lane in self._running:
+            if self._broken[lane] == _program.NOT_BROKEN:
+                self._step(lane, "train_on_batch", batch)
+                if not np.isfinite(self._logs[lane].get("loss", 0.0)):
+                    self._broken[lane] = step
+                    self.models[lane].set_weights(self._sound[lane])
+
+    def test(self, batch: _program.Batch) -> None:
+        for lane in self._running:
+            self._step(lane, "test_on_batch", batch)
+
+    def _step(self, lane: int, method: str, batch: _program.Batch) -> None:
+        model, data = self.models[lane], batch.of_lane(lane)
+        # It would start the metrics anew at every batch.
+        keep = {"reset_metrics": lambda: None}
+        with _lifting.replaced(vars(model), keep):
+            self._logs[lane] = getattr(model, method)(
+                data.x, data.y, data.weight, return_dict=True
+            )
+
+    def predict(self, batch: _program.Batch) -> Any:
+        return _stacked([m.predict_on_batch(batch.x) for m in self.models])
+
+    def reset_metrics(self) -> None:
+        for lane, model in enumerate(self.models):
+            model.reset_metrics()
+            if self._broken[lane] == _program.NOT_BROKEN:
+                self._sound[lane] = model.get_weights()
+
+    def logs(self) -> list[dict[str, float]]:
+        return [_floats(logs) for logs in self._logs]
+
+    def broken(self) -> np.ndarray:
+        return self._broken.copy()
+
+    def drop(self, lanes: Sequence[int]) -> None:
+        for lane in lanes:
+            self._running.remove(lane)
+
+    def write_back(self) -> None:
+        pass
+
+
+def _floats(logs: dict) -> dict[str, float]:
+    return {k: float(ops.convert_to_numpy(v)) for k, v in logs.items()}
+
+
+def _stacked(outputs: list) -> Any:
+    """Stacks the outputs of the lanes, which may be nested."""
+    return tree.map_structure(
+        lambda *lanes: np.stack([ops.convert_to_numpy(v) for v in lanes]),
+        *outputs,
+    )
