@@ -12,13 +12,21 @@ import numpy as np
 import pytest
 
 import kerascomp
-from kerascomp import _registry
+from kerascomp import _compat, _registry
 
 ROOT = pathlib.Path(__file__).parent.parent
 
+# Files of the other backends, which need not be installed.
+FOREIGN = tuple(
+    f"_{name}" for name in _compat.BACKENDS if name != _compat.backend()
+)
 MODULES = [
     "kerascomp",
-    *(m.name for m in pkgutil.walk_packages(kerascomp.__path__, "kerascomp.")),
+    *(
+        module.name
+        for module in pkgutil.walk_packages(kerascomp.__path__, "kerascomp.")
+        if not module.name.endswith(FOREIGN)
+    ),
 ]
 PUBLIC_MODULES = [name for name in MODULES if "._" not in name]
 
