@@ -6,7 +6,13 @@ import numpy as np
 import populations
 import pytest
 
-from kerascomp.population import Population, _lane_noise, _lifting, _structure
+from kerascomp.population import (
+    Population,
+    _engine,
+    _lane_noise,
+    _lifting,
+    _structure,
+)
 
 ENGINES = ["vectorized", "looped"]
 ops = keras.ops
@@ -293,3 +299,27 @@ def test_lifted_numbers_decide_like_floats():
     assert not _lifting.Lifted(ops.zeros(()), ops.ones(()), "zero")
     with pytest.raises(TypeError, match=r"common answer\. Received: gt 0\.5"):
         number > 0.5  # noqa: B015
+
+
+@pytest.mark.skipif(
+    backend.NAME == "torch", reason="own steps alone, nothing is timed"
+)
+@pytest.mark.parametrize("failing", [{"vectorized"}, set(ENGINES)])
+def test_auto_survives_an_engine_that_cannot_be_compiled(
+    monkeypatch, capsys, failing
+):
+    timed = _engine.seconds_a_step
+
+    def fails(engine, batch):
+        if engine.kind in failing:
+            raise TypeError("no converter")
+        return timed(engine, batch)
+
+    monkeypatch.setattr(_engine, "seconds_a_step", fails)
+    x, y = populations.data()
+    models = [populations.member() for _ in range(2)]
+    history = Population(models).fit(x, y, batch_size=8, verbose=1)
+    assert "vectorized failed: TypeError: no converter" in (
+        capsys.readouterr().out
+    )
+    assert np.isfinite([lane["loss"] for lane in history]).all()

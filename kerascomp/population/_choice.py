@@ -60,15 +60,24 @@ class Programs:
     def _timed(
         self, group: _members.Group, batch: _program.Batch
     ) -> tuple[_engine.Engine, str]:
-        seconds = {}
+        seconds, notes = {}, []
         for kind in ("vectorized", "looped"):
             # The steps are taken with a state of their own, thrown away.
-            engine = self._make(group, kind)
-            seconds[kind] = _engine.seconds_a_step(engine, batch)
+            try:
+                engine = self._make(group, kind)
+                seconds[kind] = _engine.seconds_a_step(engine, batch)
+            except _program.UnsupportedError:
+                raise
+            except Exception as error:  # Not every model can be traced so.
+                notes.append(f"{kind} failed: {type(error).__name__}: {error}")
+            else:
+                notes.append(f"{kind} {seconds[kind] * 1e3:.2f} ms")
+        if not seconds:
+            raise _program.UnsupportedError("; ".join(notes))
         faster = min(seconds, key=lambda kind: seconds[kind])
         self._faster[group.key] = faster
-        times = ", ".join(f"{k} {s * 1e3:.2f} ms" for k, s in seconds.items())
-        return self._make(group, faster), f"a step of all lanes: {times}"
+        why = f"a step of all lanes: {', '.join(notes)}"
+        return self._make(group, faster), why
 
     def _make(self, group: _members.Group, kind: str) -> _engine.Engine:
         vectorized = kind == "vectorized"
