@@ -1,7 +1,6 @@
 import html.parser
 import re
 import sys
-import time
 import xml.etree.ElementTree as ET
 from typing import ClassVar
 
@@ -138,12 +137,9 @@ def test_same_study_gives_the_same_bytes(tmp_path):
     assert other.read_bytes() == first
 
 
-def test_many_trials_make_a_small_file_soon(tmp_path):
+def test_many_trials_make_a_small_file(tmp_path):
     digits_study(tmp_path, count=100)
-    started = time.perf_counter()
     path = _report.write_report(tmp_path)
-    # Usually two seconds; machines that run tests may be busy.
-    assert time.perf_counter() - started < 20
     assert path.stat().st_size < 1_000_000
 
 
