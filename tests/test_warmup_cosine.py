@@ -321,7 +321,7 @@ def test_gradients_can_be_monitored_meanwhile_in_any_order(first):
         # Twelve float32 steps.
         np.testing.assert_allclose(received, wanted, rtol=1e-5)
     assert model.train_function not in found
-    assert not hasattr(model.train_function, "probe")
+    assert not hasattr(model.train_function, "kerascomp_probe")
 
 
 def test_an_optimizer_with_a_schedule_is_refused():
