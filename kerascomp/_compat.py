@@ -4,7 +4,9 @@ Every private name used here says why nothing public serves, and
 `tests/test_compat.py` fails when the name goes away.
 """
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -237,3 +239,20 @@ def draw_seed(seed: Any) -> Any:
     Private: `SeedGenerator.next` serves generators only.
     """
     return random_functions().draw_seed(seed)
+
+
+@contextlib.contextmanager
+def replaced(namespace: dict, new: dict[str, Any]) -> Iterator[None]:
+    """Replaces entries of a dictionary, and puts back what was there.
+
+    Attributes are replaced in the dictionary of their object: the setters of
+    Keras objects track what is assigned to them.
+    """
+    found = {name: namespace[name] for name in new if name in namespace}
+    namespace.update(new)
+    try:
+        yield
+    finally:
+        namespace.update(found)
+        for name in new.keys() - found.keys():
+            del namespace[name]

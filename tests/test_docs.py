@@ -189,8 +189,6 @@ WITHOUT_PAGE = {"kerascomp.cli": "the commands are described in a guide"}
     ],
 )
 def test_every_public_module_has_a_page(name):
-    if not any(ROOT.glob("docs/api/*.md")):
-        pytest.skip("there are no API pages")
     if not hasattr(importlib.import_module(name), "__all__"):
         return
     page = ROOT / "docs" / "api" / f"{name.partition('.')[2]}.md"

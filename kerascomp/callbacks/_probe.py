@@ -127,7 +127,9 @@ class Probe:
         replacement = self._replacement(getattr(self.optimizer, self.method))
 
         def train_function(*arguments: Any) -> Any:
-            with Replaced(self.optimizer, **{self.method: replacement}):
+            with _compat.replaced(
+                vars(self.optimizer), {self.method: replacement}
+            ):
                 return step(*arguments)
 
         train_function.kerascomp_probe = self  # type: ignore[attr-defined]
@@ -258,31 +260,6 @@ class QueueProbe(Probe):
     def _fetch(self, rows: list) -> np.ndarray:
         """Copies rows from the device, `(steps, variables)`."""
         raise NotImplementedError
-
-
-class Replaced:
-    """Replaces methods of one object while a `with` block runs.
-
-    It writes into the instance's dictionary: the setters of Keras objects
-    track what is assigned to them.
-    """
-
-    def __init__(self, owner: Any, **functions: Callable):
-        self._attributes = vars(owner)
-        self._functions = functions
-
-    def __enter__(self) -> None:
-        self._found = {
-            name: self._attributes[name]
-            for name in self._functions
-            if name in self._attributes
-        }
-        self._attributes.update(self._functions)
-
-    def __exit__(self, *error: object) -> None:
-        for name in self._functions:
-            self._attributes.pop(name, None)
-        self._attributes.update(self._found)
 
 
 def _native(variable: Any) -> Any:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kerascomp import _compat
 from kerascomp._compat import keras
 from kerascomp.callbacks import _probe
 
@@ -75,8 +76,9 @@ class BackendProbe(_probe.QueueProbe):
 
             return original_make(noting_step, *arguments)
 
-        with _probe.Replaced(
-            self.model, train_step=train_step, _make_function=make_function
+        with _compat.replaced(
+            vars(self.model),
+            {"train_step": train_step, "_make_function": make_function},
         ):
             super()._make_train_function()
 

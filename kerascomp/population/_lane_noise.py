@@ -11,7 +11,7 @@ from typing import Any
 
 from kerascomp import _compat
 from kerascomp._compat import keras
-from kerascomp.population import _lifting, _program
+from kerascomp.population import _program
 
 ops = keras.ops
 
@@ -30,7 +30,7 @@ def traceable(by_lane: bool) -> Iterator[None]:
         functions |= {"uniform": _uniform, "normal": _normal}
         refused = set(_compat.RANDOM_FUNCTIONS) - set(functions)
         functions |= {name: _refused(name) for name in refused}
-    with _lifting.replaced(vars(module), functions):
+    with _compat.replaced(vars(module), functions):
         yield
 
 

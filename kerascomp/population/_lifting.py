@@ -303,30 +303,15 @@ class Lifting:
             for index, slot in enumerate(self._slots):
                 pair = numbers[index]
                 new = {slot.name: Lifted(pair[0], pair[1], str(slot.branch))}
-                stack.enter_context(replaced(_namespace(slot.owner), new))
+                stack.enter_context(
+                    _compat.replaced(_namespace(slot.owner), new)
+                )
                 if slot.row.twin is not None:
                     call = functools.partial(slot.row.twin, slot.owner)
                     stack.enter_context(
-                        replaced(vars(slot.owner), {"call": call})
+                        _compat.replaced(vars(slot.owner), {"call": call})
                     )
             yield
-
-
-@contextlib.contextmanager
-def replaced(namespace: dict, new: dict[str, Any]) -> Iterator[None]:
-    """Replaces entries of a dictionary, and puts back what was there.
-
-    Attributes are replaced in the dictionary of their object: the setters of
-    Keras objects track what is assigned to them.
-    """
-    found = {name: namespace[name] for name in new if name in namespace}
-    namespace.update(new)
-    try:
-        yield
-    finally:
-        namespace.update(found)
-        for name in new.keys() - found.keys():
-            del namespace[name]
 
 
 def _namespace(owner: Any) -> dict:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kerascomp import _compat
 from kerascomp._compat import keras
 from kerascomp.population import _engine, _lifting, _program
 
@@ -118,7 +119,7 @@ class OwnStepsEngine(_engine.Engine):
         model, data = self.models[lane], batch.of_lane(lane)
         # It would start the metrics anew at every batch.
         keep = {"reset_metrics": lambda: None}
-        with _lifting.replaced(vars(model), keep):
+        with _compat.replaced(vars(model), keep):
             self._logs[lane] = getattr(model, method)(
                 data.x, data.y, data.weight, return_dict=True
             )

@@ -283,7 +283,7 @@ def _base_methods(optimizer: Any) -> Iterator[None]:
         for variable in _compat.optimizer_targets(optimizer)
     }
     methods["_var_key"] = lambda variable: keys[id(variable)]
-    with _lifting.replaced(vars(optimizer), methods):
+    with _compat.replaced(vars(optimizer), methods):
         yield
 
 
