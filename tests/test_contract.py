@@ -27,9 +27,9 @@ def test_keeps_the_contract(case, check):
 def test_every_component_has_a_case():
     covered = {case.symbol for case in CASES}
     missing = [e.path for e in kerascomp.entries() if e.symbol not in covered]
-    assert not missing, f"Add a Case to tests/catalog.py for {missing}"
+    assert not missing, f"Add a Case to tests/catalog for {missing}"
 
 
 def test_every_argument_is_given_another_value_than_its_default():
     untested = untested_arguments(CASES)
-    assert not untested, f"Give these a value in tests/catalog.py: {untested}"
+    assert not untested, f"Give these a value in tests/catalog: {untested}"

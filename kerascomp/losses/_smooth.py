@@ -1,27 +1,17 @@
-"""Losses that Keras lacks, for `model.compile(loss=...)`."""
+"""Smooth variants of the absolute error and of the crossentropy."""
 
 from typing import Any
 
 from kerascomp import _numerics, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
-
-__all__ = ["SmoothL1", "SmoothedSparseCategoricalCrossentropy"]
+from kerascomp.losses._base import Loss
 
 ops = keras.ops
 
 
-class _Loss(keras.losses.Loss):
-    """Keras' base class, with the dtype kept in the config."""
-
-    def get_config(self) -> dict[str, Any]:
-        # Keras leaves `dtype` out, and a reloaded loss would fall back to
-        # the global default.
-        return {**super().get_config(), "dtype": self.dtype}
-
-
 @component(since="0.1")
-class SmoothL1(_Loss):
+class SmoothL1(Loss):
     """Grows quadratically near zero and linearly beyond `beta`.
 
     Use it for regression with outliers, such as box offsets: the gradient of
@@ -92,7 +82,7 @@ class SmoothL1(_Loss):
 
 
 @component(since="0.1")
-class SmoothedSparseCategoricalCrossentropy(_Loss):
+class SmoothedSparseCategoricalCrossentropy(Loss):
     """Smooths integer labels, which spares the one-hot encoding.
 
     Use it against overconfident classifiers. Keras smooths one-hot labels

@@ -1,12 +1,10 @@
-"""Weight penalties that Keras lacks, for `kernel_regularizer=...`."""
+"""Penalties on the size of weights."""
 
 from typing import Any
 
 from kerascomp import _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
-
-__all__ = ["ScaledL2"]
 
 ops = keras.ops
 

@@ -1,0 +1,13 @@
+"""One case for each component: how to build it, and what to call it on.
+
+One file a module. No argument has its default value, no two axes have the same
+length: a lost argument or a swapped axis would go unnoticed.
+"""
+
+from catalog import callbacks, layers, losses, regularizers, schedules
+
+CASES = [
+    case
+    for module in (layers, losses, regularizers, schedules, callbacks)
+    for case in module.CASES
+]
