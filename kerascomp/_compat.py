@@ -84,6 +84,10 @@ class OptimizerState:
 
     def assign(self, variables: list, value: float) -> None:
         """Gives each variable a value, in time for the next step."""
+        of_lane = getattr(self._model, "assign_optimizer", None)
+        if of_lane is not None:  # A lane of a population.
+            of_lane(variables, value)
+            return
         if backend() != "jax":
             for variable in variables:
                 variable.assign(value)
@@ -95,6 +99,8 @@ class OptimizerState:
 
     def close(self) -> None:
         """Leaves the model as it was found."""
+        if self._wrapper is None:
+            return
         if self._model.train_function is self._wrapper:
             self._model.train_function = self._wrapped
         self._wrapped = self._wrapper = None

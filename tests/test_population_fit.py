@@ -36,7 +36,7 @@ def test_equals_fit_with_numbers_by_lane(name):
         lambda lane: populations.member(lane, make(lane + 1))
     )
     groups = population._groups(
-        population._arrays(*populations.data(), None, 8)
+        population._source(*populations.data(), None, 8)
     )
     assert len(groups) == 1, "the lanes do not share a program"
 

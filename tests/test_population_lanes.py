@@ -20,7 +20,7 @@ ops = keras.ops
 
 def groups(models, **arguments):
     population = Population(models, **arguments)
-    return population._groups(population._arrays(*populations.data(), None, 8))
+    return population._groups(population._source(*populations.data(), None, 8))
 
 
 def probe(layer, seed):
@@ -85,7 +85,7 @@ def test_noise_is_common_where_the_seed_is(name, seeds):
 def groups_of_probes(models):
     population = Population(models)
     x, y = np.ones((4, 64), "float32"), np.zeros((4, 1), "float32")
-    return population._groups(population._arrays(x, y, None, 4))
+    return population._groups(population._source(x, y, None, 4))
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.5])
@@ -200,7 +200,7 @@ def test_a_model_is_unchanged_by_training_but_for_its_values():
     models = [populations.member(n, rate=0.1 * (n + 1)) for n in range(2)]
     population = Population(models, "vectorized")
     before = [str(model.get_compile_config()) for model in models]
-    population._groups(population._arrays(*populations.data(), None, 8))
+    population._groups(population._source(*populations.data(), None, 8))
     keys = [_structure.Structure(model).key for model in models]
     population.fit(*populations.data())
     assert [str(model.get_compile_config()) for model in models] == before
@@ -239,7 +239,7 @@ def test_dropped_lanes_keep_their_state_and_recompile_at_powers_of_two():
     make = lambda: [populations.linear(n) for n in range(6)]
     models, twins = make(), make()
     population = Population(models, "vectorized")
-    data = population._arrays(x, y, None, populations.SAMPLES)
+    data = population._source(x, y, None, populations.SAMPLES)
     (group,) = population._groups(data)
     engine = population._programs.engine(group, "vectorized")
     sizes, ends = [], [3, 1, 5, 2, 3, 4]  # Steps until a lane is dropped.

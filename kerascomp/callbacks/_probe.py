@@ -75,7 +75,8 @@ def subscribe(model: Any, fit: Any, receive: Receive) -> Subscription:
     """Joins the probe of a model, attaching it if there is none.
 
     Args:
-        model: A compiled model.
+        model: A compiled model, or a lane of a population, which brings a
+            probe of its own.
         fit: An object that all callbacks of one `fit` share and no other
             `fit` has, such as `Callback.params`. A probe found on the model
             that belongs to another one was left by an interrupted `fit`.
@@ -85,6 +86,9 @@ def subscribe(model: Any, fit: Any, receive: Receive) -> Subscription:
         ValueError: If the model has no optimizer, or is trained in a way that
             cannot be observed.
     """
+    of_lane = getattr(model, "subscribe_to_gradients", None)
+    if of_lane is not None:
+        return of_lane(receive)
     probe = getattr(model.train_function, "kerascomp_probe", None)
     if probe is not None and probe.fit is not fit:
         probe.detach()

@@ -1,8 +1,36 @@
 """Which engine runs a group, by trying."""
 
+import dataclasses
 from typing import Any
 
+from kerascomp import _compat
 from kerascomp.population import _engine, _looped, _members, _program
+
+VECTORIZED, XLA, LOOPED = "vectorized", "vectorized with XLA", "looped"
+
+# A step of one lane takes longer than this, whatever the model: so many
+# tensors have to pass into a compiled function and out again.
+_LEAST_SECONDS_A_LANE = 1e-4
+# XLA compiles slowly. It is tried where the training that is left takes this
+# many times as long as the compilation without it took.
+_XLA_PATIENCE = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What engines may be timed with.
+
+    Attributes:
+        batch: A batch to train on; None times nothing.
+        steps: How many steps the training will take.
+        probing: Whether it needs the norms of gradients.
+        verbose: Whether to say what runs and why.
+    """
+
+    batch: _program.Batch | None = None
+    steps: int = 0
+    probing: bool = False
+    verbose: int = 0
 
 
 class Programs:
@@ -13,27 +41,24 @@ class Programs:
         self._faster: dict[Any, str] = {}
 
     def engine(
-        self,
-        group: _members.Group,
-        wish: str,
-        batch: _program.Batch | None = None,
-        verbose: int = 0,
+        self, group: _members.Group, wish: str, trial: Trial | None = None
     ) -> _engine.Engine:
         """Returns an engine with the present state of a group.
 
         Args:
             group: The members.
             wish: `"auto"`, `"vectorized"` or `"looped"`.
-            batch: What `"auto"` may time training steps with. Without one, it
-                takes what was found before, else loops.
-            verbose: Whether to say what runs and why.
+            trial: What `"auto"` may time. Without it, what was found before
+                is taken, else the group is looped.
         """
+        trial = trial or Trial()
+        engine: _engine.Engine
         try:
-            engine, why = self._wished(group, wish, batch)
+            engine, why = self._wished(group, wish, trial)
         except _program.UnsupportedError as reason:
             engine = _looped.OwnStepsEngine(group.models, group.lifting)
             why = str(reason)
-        if verbose:
+        if trial.verbose:
             lifted = ", ".join(group.lifting.names) or "nothing"
             print(
                 f"{len(group.lanes)} lanes, {engine.kind} ({why}); differ by "
@@ -42,52 +67,94 @@ class Programs:
         return engine
 
     def _wished(
-        self,
-        group: _members.Group,
-        wish: str,
-        batch: _program.Batch | None,
+        self, group: _members.Group, wish: str, trial: Trial
     ) -> tuple[_engine.Engine, str]:
         if wish != "auto":
-            return self._make(group, wish), "as asked for"
+            return self._make(group, wish, trial), "as asked for"
         if len(group.lanes) == 1:
-            return self._make(group, "looped"), "a group of one"
-        if group.key in self._faster:
-            return self._make(group, self._faster[group.key]), "as before"
-        if batch is None:
-            return self._make(group, "looped"), "nothing was timed"
-        return self._timed(group, batch)
+            return self._make(group, LOOPED, trial), "a group of one"
+        known = self._faster.get(_situation(group, trial))
+        if known is not None:
+            return self._make(group, known, trial), f"{known}, as before"
+        if trial.batch is None:
+            return self._make(group, LOOPED, trial), "nothing was timed"
+        return self._fastest(group, trial)
 
-    def _timed(
-        self, group: _members.Group, batch: _program.Batch
+    def _fastest(
+        self, group: _members.Group, trial: Trial
     ) -> tuple[_engine.Engine, str]:
-        seconds, notes = {}, []
-        for kind in ("vectorized", "looped"):
-            # The steps are taken with a state of their own, thrown away.
-            try:
-                engine = self._make(group, kind)
-                seconds[kind] = _engine.seconds_a_step(engine, batch)
-            except _program.UnsupportedError:
-                raise
-            except Exception as error:  # Not every model can be traced so.
-                notes.append(f"{kind} failed: {type(error).__name__}: {error}")
-            else:
-                notes.append(f"{kind} {seconds[kind] * 1e3:.2f} ms")
-        if not seconds:
-            raise _program.UnsupportedError("; ".join(notes))
-        faster = min(seconds, key=lambda kind: seconds[kind])
-        self._faster[group.key] = faster
-        why = f"a step of all lanes: {', '.join(notes)}"
-        return self._make(group, faster), why
+        race = _Race(self, group, trial)
+        seconds = race.run(VECTORIZED)
+        least = _LEAST_SECONDS_A_LANE * len(group.lanes)
+        if seconds is None or seconds > least:
+            race.run(LOOPED)
+        if _compat.backend() == "tensorflow" and race.pays_for_xla():
+            race.run(XLA)
+        if not race.seconds:
+            raise _program.UnsupportedError("; ".join(race.notes))
+        winner = min(race.seconds, key=lambda kind: race.seconds[kind])
+        self._faster[_situation(group, trial)] = winner
+        why = f"a step of all lanes: {', '.join(race.notes)}"
+        return self._make(group, winner, trial), why
 
-    def _make(self, group: _members.Group, kind: str) -> _engine.Engine:
-        vectorized = kind == "vectorized"
+    def _make(
+        self, group: _members.Group, kind: str, trial: Trial
+    ) -> _engine.StateEngine:
+        vectorized = kind != LOOPED
         seeds = _engine.common_seeds(group.models) if vectorized else ()
-        key = (group.key, tuple(map(id, group.models[:1])), vectorized, seeds)
+        settings = _program.Settings(
+            vectorized, seeds, trial.probing, xla=kind == XLA
+        )
+        key = group.key, settings
         if key not in self._programs:
             self._programs[key] = _engine.backend_program()(
-                group.models[0], group.lifting, vectorized, seeds
+                group.models[0], group.lifting, settings
             )
-        classes = _looped.LoopedEngine, _engine.VectorizedEngine
-        return classes[vectorized](
-            group.models, group.lifting, self._programs[key]
-        )
+        program = self._programs[key]
+        if vectorized:
+            return _engine.VectorizedEngine(
+                group.models, group.lifting, program
+            )
+        return _looped.LoopedEngine(group.models, group.lifting, program)
+
+
+class _Race:
+    """Times the engines of a group, each with a state that is thrown away."""
+
+    def __init__(self, programs: Programs, group: _members.Group, trial: Trial):
+        self.seconds: dict[str, float] = {}
+        self.notes: list[str] = []
+        self._compiling = 0.0
+        self._programs, self._group, self._trial = programs, group, trial
+
+    def run(self, kind: str) -> float | None:
+        """Returns the seconds of a step, None for an engine that fails."""
+        batch = self._trial.batch
+        try:
+            engine = self._programs._make(self._group, kind, self._trial)
+            seconds, first = _engine.seconds_a_step(engine, batch)
+        except _program.UnsupportedError:
+            raise
+        except Exception as error:  # Not every model can be traced so.
+            self.notes.append(f"{kind} failed: {type(error).__name__}: {error}")
+            return None
+        self.seconds[kind] = seconds
+        self._compiling = self._compiling or first
+        self.notes.append(f"{kind} {seconds * 1e3:.2f} ms")
+        return seconds
+
+    def pays_for_xla(self) -> bool:
+        """Whether a faster step may win back what XLA costs to compile."""
+        if VECTORIZED not in self.seconds:
+            return False
+        left = min(self.seconds.values()) * self._trial.steps
+        return left > _XLA_PATIENCE * self._compiling
+
+
+def _situation(group: _members.Group, trial: Trial) -> tuple:
+    """What the fastest engine depends on."""
+    size = 0
+    if trial.batch is not None:
+        axis = 1 if trial.batch.data_by_lane else 0
+        size = _program.tree.flatten(trial.batch.x)[0].shape[axis]
+    return group.key, size, trial.probing

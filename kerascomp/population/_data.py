@@ -1,6 +1,7 @@
-"""Batches of arrays."""
+"""Batches, from arrays in memory or from what makes them one by one."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from kerascomp.population import _program
 tree = keras.tree
 
 
-class Data:
+class Arrays:
     """Samples in memory, cut into batches.
 
     Args:
@@ -20,7 +21,14 @@ class Data:
         weight: None, `(samples,)`, or `(lanes, samples)`.
         batch_size: Samples in a batch; the last may be smaller.
         lanes: How many lanes there are.
+
+    Attributes:
+        order: The samples of a pass over the data, as a function of its
+            number: `(n,)` for all lanes, `(lanes, n)` by lane, or None.
+        steps_per_epoch: Batches in an epoch; None is a pass over the data.
     """
+
+    order: Callable[[int], np.ndarray | None]
 
     def __init__(
         self,
@@ -40,10 +48,15 @@ class Data:
                 f"samples. Received: {sorted(sizes)} samples"
             )
         self.samples = sizes.pop()
+        if not self.samples:
+            raise ValueError("There must be samples. Received: 0 samples")
         self.weight = None if weight is None else _array(weight)
-        self.by_lane = weight is not None and self._has_lanes(lanes)
+        self.weight_by_lane = weight is not None and self._has_lanes(lanes)
         self.batch_size = batch_size or 32
-        self.steps = -(-self.samples // self.batch_size)
+        self.used = self.samples  # In a pass over the data.
+        self.orders: Orders | None = None
+        self.order = lambda _: None
+        self.steps_per_epoch: int | None = None
 
     def _has_lanes(self, lanes: int) -> bool:
         shape = () if self.weight is None else self.weight.shape
@@ -57,35 +70,253 @@ class Data:
             f"Received: sample_weight.shape={shape}"
         )
 
-    def of_lanes(self, lanes: Any) -> "Data":
+    @property
+    def steps(self) -> int:
+        """The number of batches in an epoch."""
+        return self.steps_per_epoch or self._steps_of_pass
+
+    @property
+    def _steps_of_pass(self) -> int:
+        return -(-self.used // self.batch_size)
+
+    def of_lanes(
+        self, lanes: Sequence[int], batch_size: int | None = None
+    ) -> "Arrays":
         """The same data for some of the lanes."""
-        if not self.by_lane or self.weight is None:
-            return self
-        own = Data(self.x, self.y, None, self.batch_size)
-        own.weight, own.by_lane = self.weight[lanes], True
+        own = Arrays(self.x, self.y, None, batch_size or self.batch_size)
+        own.weight, own.weight_by_lane = self.weight, self.weight_by_lane
+        if self.weight is not None and self.weight_by_lane:
+            own.weight = self.weight[lanes]
+        own.steps_per_epoch = self.steps_per_epoch
+        own.orders = self.orders
+        own.used = self.used
+        if self.orders is not None:
+            own.order = self.orders.of_lanes(lanes)
         return own
 
-    def batches(self, order: np.ndarray | None = None) -> Iterator:
-        """Yields all batches, in an order of the samples."""
-        for start in range(0, self.samples, self.batch_size):
-            index: Any = slice(start, start + self.batch_size)
-            if order is not None:
-                index = order[index]
-            yield self._batch(index)
+    def use(self, orders: "Orders") -> None:
+        """Sets which samples the lanes see, and in which order."""
+        self.orders = orders
+        self.used = orders.samples
+
+    def epoch(self, number: int = 0) -> Iterator[_program.Batch]:
+        """Yields the batches of an epoch.
+
+        With `steps_per_epoch`, an epoch goes on where the one before stopped.
+        """
+        steps = self._steps_of_pass
+        for step in range(number * self.steps, (number + 1) * self.steps):
+            if step % steps == 0 or step == number * self.steps:
+                order = self.order(step // steps)
+            yield self._batch(step % steps, order)
 
     def first(self) -> _program.Batch:
         """The batch that programs are built and timed with."""
-        return self._batch(slice(0, self.batch_size))
+        return self._batch(0, self.order(0))
 
-    def _batch(self, index: Any) -> _program.Batch:
+    def _batch(self, step: int, order: np.ndarray | None) -> _program.Batch:
+        index: Any = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        if order is not None:
+            index = order[..., index]
+        by_lane = order is not None and order.ndim == 2
         take = lambda array: None if array is None else array[index]
-        weight = None if self.weight is None else self.weight[..., index]
-        return _program.Batch(
-            tree.map_structure(take, self.x),
-            tree.map_structure(take, self.y),
-            weight,
-            self.by_lane,
+        weight, weight_by_lane = self.weight, self.weight_by_lane
+        if weight is not None and weight_by_lane and by_lane:
+            weight = np.take_along_axis(weight, index, axis=1)
+        elif weight is not None:
+            weight = weight[..., index]
+            weight_by_lane |= by_lane
+        x, y = tree.map_structure(take, (self.x, self.y))
+        return _program.Batch(x, y, weight, by_lane, weight_by_lane)
+
+
+class Orders:
+    """Which samples each lane sees, in which order.
+
+    Args:
+        samples: How many there are.
+        seeds: The seed of each lane's order, None for the order as it is.
+        subsets: `(lanes, n)`: the indices of each lane's samples; None for
+            all.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        seeds: Sequence[int | None],
+        subsets: np.ndarray | None = None,
+    ):
+        self._all = np.arange(samples)
+        self._seeds = list(seeds)
+        self._subsets = subsets
+        self.samples = samples if subsets is None else subsets.shape[1]
+
+    def of_lanes(
+        self, lanes: Sequence[int]
+    ) -> Callable[[int], np.ndarray | None]:
+        """Returns the order of a pass over the data, by its number.
+
+        It is `(lanes, n)`, or `(n,)` if these lanes have it in common, or
+        None for all samples as they are.
+        """
+        seeds = [self._seeds[lane] for lane in lanes]
+        common = len(set(seeds)) == 1 and self._subsets is None
+        if common and seeds[0] is None:
+            return lambda _: None
+        if common:
+            return lambda number: self._of_lane(lanes[0], number)
+        return lambda number: np.stack(
+            [self._of_lane(lane, number) for lane in lanes]
         )
+
+    def _of_lane(self, lane: int, number: int) -> np.ndarray:
+        own = self._all if self._subsets is None else self._subsets[lane]
+        seed = self._seeds[lane]
+        if seed is None:
+            return own
+        return np.random.default_rng((seed, number)).permutation(own)
+
+
+class Stream:
+    """Batches from a `tf.data.Dataset`, a `PyDataset` or another iterable.
+
+    Args:
+        source: Yields `x`, `(x, y)` or `(x, y, sample_weight)`, of arrays or
+            tensors with an axis of samples.
+        class_weight: As in `keras.Model.fit`.
+        shuffle: Whether to reorder the batches of a `PyDataset`.
+        seed: For that.
+
+    Attributes:
+        steps_per_epoch: Batches in an epoch; None is a pass over the data.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        class_weight: dict[int, float] | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+    ):
+        self._source = source
+        self._class_weight = class_weight
+        self._shuffle, self._seed = shuffle, seed
+        self.steps_per_epoch: int | None = None
+        self._first: _program.Batch | None = None
+        self._running: Iterator | None = None
+
+    @property
+    def steps(self) -> int | None:
+        """The number of batches in an epoch, None if it is not known yet."""
+        return self.steps_per_epoch or _length(self._source)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it can be iterated over once only."""
+        return iter(self._source) is self._source
+
+    def of_lanes(
+        self, lanes: Sequence[int], batch_size: int | None = None
+    ) -> "Stream":
+        """All lanes see the same batches, of the size in which they come."""
+        del lanes, batch_size
+        return self
+
+    def epoch(self, number: int = 0) -> Iterator[_program.Batch]:
+        """Yields the batches of an epoch."""
+        if self.steps_per_epoch is None:
+            yield from self._pass(number)
+            return
+        for _ in range(self.steps_per_epoch):
+            batch = next(self._running, None) if self._running else None
+            if batch is None:
+                self._running = self._pass(number)
+                batch = next(self._running, None)
+            if batch is None:
+                raise ValueError(
+                    "The data ended before the training did. Lower "
+                    "`steps_per_epoch` or `epochs`, or pass data that can be "
+                    f"iterated over again. Received: {self._source!r}"
+                )
+            yield batch
+
+    def first(self) -> _program.Batch:
+        """The batch that programs are built and timed with."""
+        if self._first is None:
+            iterator = self._pass(0)
+            self._first = next(iterator, None)
+            if self._first is None:
+                raise ValueError(
+                    f"There must be batches. Received: {self._source!r}, "
+                    "which yields none"
+                )
+            if self.is_spent:  # The batch has to be trained on, too.
+                rest = self._source
+                self._source = itertools.chain([self._first], rest)
+        return self._first
+
+    def _pass(self, number: int) -> Iterator[_program.Batch]:
+        for given in self._given(number):
+            if isinstance(given, _program.Batch):
+                yield given
+            else:
+                yield self._batch(given)
+
+    def _given(self, number: int) -> Iterator:
+        if not isinstance(self._source, keras.utils.PyDataset):
+            yield from self._source
+            return
+        count = self._source.num_batches
+        self._source.on_epoch_begin()
+        if count is None:
+            order: Any = itertools.count()
+        elif self._shuffle:
+            order = np.random.default_rng((self._seed, number))
+            order = order.permutation(count)
+        else:
+            order = range(count)
+        for index in order:
+            yield self._source[int(index)]
+        self._source.on_epoch_end()
+
+    def _batch(self, given: Any) -> _program.Batch:
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(given)
+        x = tree.map_structure(_array, x)
+        y = None if y is None else tree.map_structure(_array, y)
+        if self._class_weight is not None:
+            if weight is not None:
+                refuse_two_weights()
+            weight = weights_of_classes(y, self._class_weight)
+        weight = None if weight is None else _array(weight)
+        return _program.Batch(x, y, weight)
+
+
+Source = Arrays | Stream
+
+
+def is_stream(x: Any) -> bool:
+    """Whether data are batches, instead of arrays of samples."""
+    if isinstance(x, keras.utils.PyDataset):
+        return True
+    arrays = tree.flatten(x)
+    return len(arrays) == 1 and not hasattr(arrays[0], "__array__")
+
+
+def split(x: Any, y: Any, weight: Any, fraction: float) -> tuple[tuple, tuple]:
+    """Cuts the last samples off, as `validation_split` of `fit` does."""
+    samples = len(tree.flatten(x)[0])
+    cut = int(samples * (1 - fraction))
+    if not 0 < cut < samples:
+        raise ValueError(
+            "`validation_split` must leave samples on both sides. Received: "
+            f"validation_split={fraction} of {samples} samples"
+        )
+    take = lambda index: (
+        tree.map_structure(lambda a: a[index], x),
+        None if y is None else tree.map_structure(lambda a: a[index], y),
+        None if weight is None else _array(weight)[..., index],
+    )
+    return take(slice(None, cut)), take(slice(cut, None))
 
 
 def weights_of_classes(y: Any, class_weight: dict[int, float]) -> np.ndarray:
@@ -100,8 +331,26 @@ def weights_of_classes(y: Any, class_weight: dict[int, float]) -> np.ndarray:
     return np.array(weights, keras.config.floatx())[inverse.ravel()]
 
 
+def refuse_two_weights() -> None:
+    """Raises: the two kinds of weights exclude each other."""
+    raise ValueError(
+        "Pass either `class_weight` or `sample_weight`, or multiply them. "
+        "Received: both"
+    )
+
+
 def _array(value: Any) -> np.ndarray:
     array = keras.ops.convert_to_numpy(value)
     if np.issubdtype(array.dtype, np.floating):
         return array.astype(keras.config.floatx(), copy=False)
     return array
+
+
+def _length(source: Any) -> int | None:
+    """The number of batches that a source says it has."""
+    if isinstance(source, keras.utils.PyDataset):
+        return source.num_batches
+    try:
+        return len(source)
+    except TypeError:  # It does not know, or has no end.
+        return None

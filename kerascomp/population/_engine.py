@@ -1,7 +1,8 @@
 """Engines: how the lanes of a group are advanced by a step."""
 
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ class Engine:
     Args:
         models: The members, built and of one structure.
         lifting: The numbers that differ between them.
+
+    Attributes:
+        notes: What happened that a user should know.
     """
 
     kind = ""
@@ -27,6 +31,7 @@ class Engine:
     def __init__(self, models: Sequence[Any], lifting: _lifting.Lifting):
         self.models = list(models)
         self.lifting = lifting
+        self.notes: list[str] = []
 
     def train(self, batch: _program.Batch, step: int) -> None:
         """Trains every lane on a batch."""
@@ -74,6 +79,55 @@ class StateEngine(Engine):
     ):
         super().__init__(models, lifting)
         self._program = program
+        self._norms: list = []
+
+    def values(self, lane: int) -> _program.State:
+        """Returns the present state of a lane as arrays."""
+        raise NotImplementedError
+
+    def assign(
+        self, lane: int, field: str, new: Mapping[int, np.ndarray]
+    ) -> None:
+        """Changes variables of a lane, by their places in a field of `State`.
+
+        Args:
+            lane: The place of the lane in the group.
+            field: `"trainable"`, `"non_trainable"` or `"optimizer"`.
+            new: The place of each variable, and its value.
+        """
+        raise NotImplementedError
+
+    def set_rates(self, rates: np.ndarray) -> None:
+        """Sets the learning rate of every lane, `(lanes,)`."""
+        raise NotImplementedError
+
+    def take_norms(self) -> np.ndarray:
+        """Returns the gradient norms of the steps since the last call.
+
+        Returns:
+            `(steps, lanes, variables)`.
+        """
+        norms = [self._norms_of_step(step) for step in self._norms]
+        self._norms = []
+        shape = (0, len(self.models), len(self.models[0].trainable_variables))
+        return np.stack(norms) if norms else np.zeros(shape, "float32")
+
+    def _norms_of_step(self, norms: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    @functools.cached_property
+    def rate_places(self) -> list[int]:
+        """Where the learning rates are in the optimizer's variables."""
+        optimizer = self.models[0].optimizer
+        rates = [
+            _compat.learning_rate_variable(each)
+            for each in _compat.optimizers_of(optimizer)
+        ]
+        return [
+            place
+            for place, variable in enumerate(optimizer.variables)
+            if any(variable is rate for rate in rates)
+        ]
 
     def _initial_state(self) -> _program.State:
         """Stacks the variables of all members as arrays."""
@@ -85,7 +139,7 @@ class StateEngine(Engine):
                 np.stack([ops.convert_to_numpy(v) for v in variables])
                 for variables in zip(*map(pick, self.models), strict=True)
             ]
-            for pick in _STATE
+            for pick in VARIABLES.values()
         ]
         metrics = [
             np.stack([ops.convert_to_numpy(v)] * lanes)
@@ -94,23 +148,28 @@ class StateEngine(Engine):
         broken = np.full(lanes, _program.NOT_BROKEN, "int32")
         return _program.State._make([*groups, metrics, broken])
 
-    def _write(self, lane: int, values: _program.State) -> None:
+    def write(self, lane: int) -> None:
         """Gives a lane's model its state, as `fit` leaves it behind."""
-        model = self.models[lane]
-        for pick, arrays in zip(_STATE, values[:3], strict=True):
-            for variable, array in zip(pick(model), arrays, strict=True):
+        model, values = self.models[lane], self.values(lane)
+        for name, pick in VARIABLES.items():
+            own = getattr(values, name)
+            for variable, array in zip(pick(model), own, strict=True):
                 variable.assign(array)
 
 
-_STATE: tuple[Callable, ...] = (
-    lambda model: model.trainable_variables,
-    lambda model: model.non_trainable_variables,
-    lambda model: model.optimizer.variables,
-)
+VARIABLES: dict[str, Callable] = {
+    "trainable": lambda model: model.trainable_variables,
+    "non_trainable": lambda model: model.non_trainable_variables,
+    "optimizer": lambda model: model.optimizer.variables,
+}
 
 
 class VectorizedEngine(StateEngine):
-    """All lanes in one program, along a leading axis."""
+    """All lanes in one program, along a leading axis.
+
+    Where that takes more memory than there is, the axis is cut into parts
+    that run one after the other.
+    """
 
     kind = "vectorized"
     vectorized = True
@@ -129,23 +188,28 @@ class VectorizedEngine(StateEngine):
         self._dropped: set[int] = set()
         self._broken = np.full(len(self.models), _program.NOT_BROKEN)
         self._logs: dict = {}
+        self._host: _program.State | None = None
+        self._parts = 1
+        self._sound_parts = 0  # With how many parts a step has ended well.
 
     def train(self, batch: _program.Batch, step: int) -> None:
-        self._logs, self._state = self._program.train(
-            self._state, self._numbers, self._of_lanes(batch), step
-        )
+        run = self._in_parts(self._program.train, batch, step)
+        self._logs, norms, self._state = run
+        self._host = None
+        if norms is not None:
+            self._norms.append((self._lanes, norms))
 
     def test(self, batch: _program.Batch) -> None:
-        self._logs, self._state = self._program.test(
-            self._state, self._numbers, self._of_lanes(batch)
-        )
+        self._logs, self._state = self._in_parts(self._program.test, batch)
+        self._host = None
 
     def predict(self, batch: _program.Batch) -> Any:
-        outputs = self._program.predict(self._state, self._numbers, batch)
+        outputs = self._in_parts(self._program.predict, batch)
         return tree.map_structure(ops.convert_to_numpy, outputs)
 
     def reset_metrics(self) -> None:
         self._state = self._state._replace(metrics=self._metrics)
+        self._host = None
 
     def logs(self) -> list[dict[str, float]]:
         arrays = {k: ops.convert_to_numpy(v) for k, v in self._logs.items()}
@@ -158,24 +222,50 @@ class VectorizedEngine(StateEngine):
         self._broken[self._lanes] = ops.convert_to_numpy(self._state.broken)
         return self._broken.copy()
 
+    def values(self, lane: int) -> _program.State:
+        if self._host is None:
+            self._host = tree.map_structure(ops.convert_to_numpy, self._state)
+        place = int(np.flatnonzero(self._lanes == lane)[0])
+        return tree.map_structure(lambda array: array[place], self._host)
+
+    def assign(
+        self, lane: int, field: str, new: Mapping[int, np.ndarray]
+    ) -> None:
+        place = int(np.flatnonzero(self._lanes == lane)[0])
+        tensors = list(getattr(self._state, field))
+        for index, value in new.items():
+            array = np.array(ops.convert_to_numpy(tensors[index]))
+            array[place] = value
+            tensors[index] = ops.convert_to_tensor(array)
+        self._state = self._state._replace(**{field: tensors})
+        self._host = None
+
+    def set_rates(self, rates: np.ndarray) -> None:
+        optimizer = list(self._state.optimizer)
+        for place in self.rate_places:
+            own = rates[self._lanes].astype("float32")
+            optimizer[place] = ops.cast(own, optimizer[place].dtype)
+        self._state = self._state._replace(optimizer=optimizer)
+        self._host = None
+
     def drop(self, lanes: Sequence[int]) -> None:
         new = [lane for lane in lanes if lane not in self._dropped]
-        self._write_lanes(new)
+        for lane in new:
+            self.write(lane)
         self._dropped.update(new)
         self._compact()
 
     def write_back(self) -> None:
-        kept = [n for n in self._lanes if n not in self._dropped]
-        self._write_lanes([int(lane) for lane in kept])
+        for lane in self._lanes:
+            if lane not in self._dropped:
+                self.write(int(lane))
 
-    def _write_lanes(self, lanes: Sequence[int]) -> None:
-        if not len(lanes):
-            return
-        state = tree.map_structure(ops.convert_to_numpy, self._state)
-        places = {int(lane): n for n, lane in enumerate(self._lanes)}
-        for lane in lanes:
-            take = lambda array, place=places[lane]: array[place]
-            self._write(lane, tree.map_structure(take, state))
+    def _norms_of_step(self, norms: Any) -> np.ndarray:
+        lanes, own = norms
+        own = ops.convert_to_numpy(own)
+        rows = np.full((len(self.models), own.shape[1]), np.nan, "float32")
+        rows[lanes] = own
+        return rows
 
     def _compact(self) -> None:
         """Halves the axis of lanes once that many run for nothing.
@@ -196,20 +286,71 @@ class VectorizedEngine(StateEngine):
         index = np.array([order[lane] for lane in kept])
         take = lambda tensor: ops.take(tensor, index, axis=0)
         self._state = tree.map_structure(take, self._state)
+        self._host = None
         self._metrics = [take(v) for v in self._metrics]
         self._numbers = take(self._numbers)
         self._logs = {k: take(v) for k, v in self._logs.items()}
         self._lanes = np.array(kept)
+        self._parts = 1
 
-    def _of_lanes(self, batch: _program.Batch) -> _program.Batch:
-        if not batch.by_lane or len(self._lanes) == len(self.models):
-            return batch
-        weight = batch.weight[self._lanes]
-        return _program.Batch(batch.x, batch.y, weight, by_lane=True)
+    def _in_parts(
+        self, method: Callable, batch: _program.Batch, *rest: Any
+    ) -> Any:
+        """Runs all lanes, in as few parts as there is memory for."""
+        if len(self._lanes) < len(self.models):
+            batch = batch.of_lanes(self._lanes)
+        while True:
+            try:
+                result = self._called(method, batch, rest)
+                if self._parts != self._sound_parts:
+                    # Devices run behind, and so do their errors.
+                    _map(ops.convert_to_numpy, result)
+                    self._sound_parts = self._parts
+                return result
+            except Exception as error:
+                lanes = len(self._lanes)
+                if not is_out_of_memory(error) or self._parts >= lanes:
+                    raise
+                self._parts = min(2 * self._parts, lanes)
+                self.notes.append(
+                    f"out of memory with {lanes} lanes at once: they run in "
+                    f"{self._parts} parts"
+                )
+
+    def _called(
+        self, method: Callable, batch: _program.Batch, rest: tuple
+    ) -> Any:
+        if self._parts == 1:
+            return method(self._state, self._numbers, batch, *rest)
+        results = []
+        for places in np.array_split(np.arange(len(self._lanes)), self._parts):
+            take = lambda tensor, places=places: ops.take(tensor, places, 0)
+            state = tree.map_structure(take, self._state)
+            own = batch.of_lanes(places)
+            results.append(method(state, take(self._numbers), own, *rest))
+        join = lambda *parts: ops.concatenate(parts, axis=0)
+        return _map(join, *results)
+
+
+def _map(function: Callable, *structures: Any) -> Any:
+    """`map_structure` that leaves None alone."""
+    return tree.map_structure(
+        lambda *leaves: None if leaves[0] is None else function(*leaves),
+        *structures,
+    )
 
 
 def _tensors(state: Any) -> Any:
     return tree.map_structure(ops.convert_to_tensor, state)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a backend says that there is not enough memory."""
+    said = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or any(
+        words in said
+        for words in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory")
+    )
 
 
 def common_seeds(models: Sequence[Any]) -> tuple[bool, ...]:
@@ -231,15 +372,19 @@ def common_seeds(models: Sequence[Any]) -> tuple[bool, ...]:
 
 def seconds_a_step(
     engine: Engine, batch: _program.Batch, repeats: int = 3
-) -> float:
-    """Times a training step, compilation left out."""
+) -> tuple[float, float]:
+    """Times training steps.
+
+    Returns:
+        The seconds of a step, and those of the first, which compiles.
+    """
     times = []
     for repeat in range(repeats + 1):
         start = time.perf_counter()
         engine.train(batch, repeat)
         engine.broken()  # Waits for the device.
         times.append(time.perf_counter() - start)
-    return min(times[1:])
+    return min(times[1:]), times[0]
 
 
 def backend_program() -> Any:

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from kerascomp import _compat
+from kerascomp._compat import keras
 from kerascomp.population import _lifting, _program
 
 # Some functions of `jax.numpy` are compiled, and their arguments pass a
@@ -27,15 +29,16 @@ class Program:
         self,
         model: Any,
         lifting: _lifting.Lifting,
-        vectorized: bool,
-        common_seeds: tuple[bool, ...],
+        settings: _program.Settings,
     ):
-        del common_seeds  # Keys differ by lane or not, as they come.
+        # Keys differ by lane or not, as they come; XLA compiles everything.
         self._model = model
         self._lifting = lifting
-        self._vectorized = vectorized
-        self._compiled: dict[tuple[str, bool], Any] = {}
+        self._settings = settings
+        self._compiled: dict[tuple, Any] = {}
         self.traces = 0
+        if settings.probing:
+            _refuse_probing(model.optimizer)
 
     def train(
         self,
@@ -43,7 +46,7 @@ class Program:
         numbers: Any,
         batch: _program.Batch,
         step: int,
-    ) -> tuple[dict, _program.State]:
+    ) -> tuple[dict, Any, _program.State]:
         return self._run("train", batch, state, numbers, np.int32(step))
 
     def test(
@@ -63,23 +66,36 @@ class Program:
         key = kind, batch.by_lane
         if key not in self._compiled:
             function = getattr(self, f"_{kind}")
-            if self._vectorized:
-                weight = 0 if batch.by_lane else None
+            if self._settings.vectorized:
+                of_data, of_weight = (0 if own else None for own in key[1])
                 rest = [None] * (len(arguments) - 2)
-                axes = ((None, None, weight), 0, 0, *rest)
+                axes = ((of_data, of_data, of_weight), 0, 0, *rest)
                 function = jax.vmap(function, in_axes=axes)
             self._compiled[key] = jax.jit(function)
-        data = (batch.x, batch.y, batch.weight)
-        return self._compiled[key](data, *arguments)
+        return self._compiled[key](batch.parts, *arguments)
 
     def _train(
         self, data: tuple, state: _program.State, numbers: Any, step: Any
-    ) -> tuple[dict, _program.State]:
+    ) -> tuple[dict, Any, _program.State]:
         self.traces += 1
-        with self._lifting.applied(numbers):
+        optimizer, seen = self._model.optimizer, []
+        apply = optimizer.stateless_apply
+
+        def noting(variables: Any, gradients: Any, trainable: Any) -> Any:
+            seen.append(_program.norms_of(gradients))
+            return apply(variables, gradients, trainable)
+
+        new_methods = {"stateless_apply": noting}
+        with (
+            self._lifting.applied(numbers),
+            _compat.replaced(
+                vars(optimizer), new_methods if self._settings.probing else {}
+            ),
+        ):
             logs, new = self._model.train_step(tuple(state[:4]), data)
         new = _program.State._make([*new, state.broken])
-        return logs, _program.guarded(state, new, logs.get("loss"), step)
+        norms = seen[0] if seen else None
+        return logs, norms, _program.guarded(state, new, logs.get("loss"), step)
 
     def _test(
         self, data: tuple, state: _program.State, numbers: Any
@@ -94,3 +110,9 @@ class Program:
         with self._lifting.applied(numbers):
             outputs, _ = self._model.predict_step(variables, data)
         return outputs
+
+
+def _refuse_probing(optimizer: Any) -> None:
+    """Raises where the gradients that arrive are not those of the loss."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise _program.UnsupportedError("the optimizer scales the loss")

@@ -1,6 +1,6 @@
 """Engines that advance one lane after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,18 @@ class LoopedEngine(_engine.StateEngine):
         self._logs: list[dict] = [{} for _ in self.models]
 
     def train(self, batch: _program.Batch, step: int) -> None:
+        norms = {}
         for lane in self._running:
-            self._logs[lane], self._states[lane] = self._program.train(
-                self._states[lane],
-                self._numbers[lane],
-                batch.of_lane(lane),
-                step,
+            self._logs[lane], norms[lane], self._states[lane] = (
+                self._program.train(
+                    self._states[lane],
+                    self._numbers[lane],
+                    batch.of_lane(lane),
+                    step,
+                )
             )
+        if any(own is not None for own in norms.values()):
+            self._norms.append(norms)
 
     def test(self, batch: _program.Batch) -> None:
         for lane in self._running:
@@ -72,18 +77,39 @@ class LoopedEngine(_engine.StateEngine):
             [int(ops.convert_to_numpy(state.broken)) for state in self._states]
         )
 
+    def values(self, lane: int) -> _program.State:
+        return tree.map_structure(ops.convert_to_numpy, self._states[lane])
+
+    def assign(
+        self, lane: int, field: str, new: Mapping[int, np.ndarray]
+    ) -> None:
+        tensors = list(getattr(self._states[lane], field))
+        for index, value in new.items():
+            like = tensors[index].dtype
+            tensors[index] = ops.convert_to_tensor(value, like)
+        state = self._states[lane]._replace(**{field: tensors})
+        self._states[lane] = state
+
+    def set_rates(self, rates: np.ndarray) -> None:
+        for lane in self._running:
+            new = dict.fromkeys(self.rate_places, rates[lane])
+            self.assign(lane, "optimizer", new)
+
     def drop(self, lanes: Sequence[int]) -> None:
         for lane in lanes:
-            self._write_lane(lane)
+            self.write(lane)
             self._running.remove(lane)
 
     def write_back(self) -> None:
         for lane in self._running:
-            self._write_lane(lane)
+            self.write(lane)
 
-    def _write_lane(self, lane: int) -> None:
-        state = self._states[lane]
-        self._write(lane, tree.map_structure(ops.convert_to_numpy, state))
+    def _norms_of_step(self, norms: Any) -> np.ndarray:
+        width = len(self.models[0].trainable_variables)
+        rows = np.full((len(self.models), width), np.nan, "float32")
+        for lane, own in norms.items():
+            rows[lane] = ops.convert_to_numpy(own)
+        return rows
 
 
 class OwnStepsEngine(_engine.Engine):

@@ -1,7 +1,7 @@
 """Which models may train together, and which of them share a program."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,14 +81,25 @@ def build_metrics(model: Any, batch: _program.Batch) -> None:
         _compat.build(model, _tensors((batch.x, batch.y, batch.weight)))
 
 
-def groups(models: Sequence[Any], max_lanes: int | None) -> list[Group]:
-    """Splits built members into groups of one structure."""
+def groups(
+    models: Sequence[Any],
+    max_lanes: int | None,
+    apart: Sequence[Hashable] | None = None,
+) -> list[Group]:
+    """Splits built members into groups of one structure.
+
+    Args:
+        models: The members.
+        max_lanes: Most members of a group.
+        apart: Members of one group have this in common, too.
+    """
     structures = [_structure.Structure(model) for model in models]
     found: dict[Any, list[int]] = {}
     for lane, structure in enumerate(structures):
-        found.setdefault(structure.key, []).append(lane)
+        own = None if apart is None else apart[lane]
+        found.setdefault((structure.key, own), []).append(lane)
     result = []
-    for key, lanes in found.items():
+    for (key, _), lanes in found.items():
         most = max_lanes or lanes_that_fit(models[lanes[0]])
         # Chunks of one size share a program.
         parts = np.array_split(lanes, -(-len(lanes) // most))

@@ -1,7 +1,6 @@
 """Trains many ordinary Keras models in one compiled program."""
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,10 @@ from kerascomp._compat import keras
 from kerascomp.population import (
     _choice,
     _data,
-    _engine,
+    _fitting,
     _history,
     _members,
-    _program,
+    _training,
 )
 
 ENGINES = ("auto", "vectorized", "looped")
@@ -42,8 +41,16 @@ class Population:
     A lane whose loss or weights become NaN or infinite is frozen with the
     weights before that step, and the others go on.
 
-    Experimental: data are arrays in memory, and callbacks are not supported
-    yet. All lanes see the data in the same order, whatever their seeds.
+    Callbacks run lane by lane, in copies: `EarlyStopping`,
+    `LearningRateScheduler`, `ReduceLROnPlateau`, `TerminateOnNaN`, and
+    kerascomp's `WarmupCosine` and `GradientNormMonitor`. A class of your own
+    joins them with the attribute `lane_wise = True` if its hooks use nothing
+    but the logs and the model they are given. Lanes that stop are left out
+    of the program once half of its lanes have.
+
+    Where the device has too little memory for all lanes at once, they run in
+    parts, with the batch size that was asked for; `notes` of the history says
+    so.
 
     Args:
         models: Compiled models, at least one, without common variables.
@@ -93,67 +100,110 @@ class Population:
         self,
         x: Any,
         y: Any = None,
-        batch_size: int | None = None,
-        epochs: int = 1,
+        batch_size: int | Sequence[int] | None = None,
+        epochs: int | Sequence[int] = 1,
         verbose: int = 0,
-        validation_data: tuple | None = None,
+        callbacks: Sequence[Any] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
         shuffle: bool = True,
         class_weight: dict[int, float] | None = None,
         sample_weight: Any = None,
-        initial_epoch: int = 0,
+        initial_epoch: int | Sequence[int] = 0,
+        steps_per_epoch: int | None = None,
         validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+        seeds: Sequence[int] | None = None,
+        samples: Any = None,
+        validation_samples: Any = None,
     ) -> _history.Histories:
-        """Trains all members on the same batches.
+        """Trains all members, as `keras.Model.fit` would each of them.
 
         Args:
-            x: Array or nested arrays, `(samples, ...)`.
-            y: Targets, like `x`.
-            batch_size: Samples in a batch; 32 if None.
-            epochs: The epoch to stop before, counted from 0.
+            x: Array or nested arrays, `(samples, ...)`; or a `tf.data.Dataset`,
+                `keras.utils.PyDataset`, or other iterable of batches `(x, y)`
+                or `(x, y, sample_weight)`.
+            y: Targets, like `x`; None if `x` yields them.
+            batch_size: Samples in a batch, for all lanes or for each; 32 if
+                None. Batches that come ready-made keep their size.
+            epochs: The epoch to stop before, counted from 0, for all lanes or
+                for each.
             verbose: 0 is silent; 1 tells which engine runs and why, and the
                 losses of every epoch.
-            validation_data: `(x, y)` or `(x, y, sample_weight)`, on which all
-                lanes are evaluated after every epoch.
-            shuffle: Whether to reorder the samples in every epoch, in the same
-                way for all lanes. The order follows from Python's random
-                state, as set by `keras.utils.set_random_seed`.
+            callbacks: Callbacks that can run lane by lane.
+            validation_split: Share of the samples, the last ones, to validate
+                on instead of training on them.
+            validation_data: `(x, y)` or `(x, y, sample_weight)`, or batches as
+                for `x`, on which all lanes are evaluated.
+            shuffle: Whether to reorder the samples in every epoch, or the
+                batches of a `PyDataset`. The order follows from `seeds`.
             class_weight: As in `keras.Model.fit`.
             sample_weight: `(samples,)`, or `(lanes, samples)` for weights of
-                each lane: folds and bootstrap samples are lanes.
-            initial_epoch: The epoch to start with.
-            validation_batch_size: Samples in a validation batch; `batch_size`
-                if None.
+                each lane: bootstrap samples are lanes.
+            initial_epoch: The epoch to start with, for all lanes or for each.
+            steps_per_epoch: Batches in an epoch, which then goes on where the
+                one before stopped; None for all batches.
+            validation_batch_size: Samples in a validation batch. None chooses
+                by memory alone: it has no influence on the result.
+            validation_freq: Epochs from one validation to the next.
+            seeds: The seed of each lane's order of samples: lanes of one seed
+                see the same batches. None gives all lanes one order, which
+                follows from Python's random state, as set by
+                `keras.utils.set_random_seed`.
+            samples: `(lanes, n)` indices of the samples that each lane trains
+                on: the folds of a cross-validation are lanes. None for all.
+            validation_samples: The same for the validation data.
 
         Returns:
             A list of dictionaries, such that `history[lane]["loss"][epoch]` is
             a number, as in `keras.callbacks.History.history`. Its attribute
             `diverged` holds for each lane the step at which it diverged, or
-            None.
+            None; `callbacks` the lane's copies of the callbacks; `notes` what
+            else happened.
 
         Raises:
-            ValueError: If arrays do not match each other or the members.
+            ValueError: If the arguments do not match each other or the
+                members, or a callback cannot run lane by lane.
         """
-        if class_weight is not None and sample_weight is not None:
-            raise ValueError(
-                "Pass either `class_weight` or `sample_weight`, or multiply "
-                "them. Received: both"
-            )
-        if class_weight is not None:
-            sample_weight = _data.weights_of_classes(y, class_weight)
-        data = self._arrays(x, y, sample_weight, batch_size)
-        validation = None
-        if validation_data is not None:
-            size = validation_batch_size or batch_size
-            validation = self._validation_arrays(validation_data, size)
-        orders = _orders(data.samples, shuffle)
-        history = _history.Histories(len(self.models))
-        for group in self._groups(data):
-            run = _Run(group, data, validation, history, verbose)
-            engine = self._programs.engine(
-                group, self.engine, run.data.first(), verbose
-            )
-            run.train(engine, range(initial_epoch, epochs), orders)
-        return history
+        given = _fitting.Given(
+            x,
+            y,
+            sample_weight,
+            class_weight,
+            validation_data,
+            validation_split,
+            shuffle,
+        )
+        lanes = _fitting.Lanes(
+            len(self.models),
+            batch_size,
+            epochs,
+            initial_epoch,
+            seeds,
+            samples,
+            validation_samples,
+        )
+        steps = _fitting.Steps(
+            steps_per_epoch, validation_batch_size, validation_freq
+        )
+        plan = _fitting.plan(given, lanes, steps, callbacks or (), verbose)
+        training = self._training(plan)
+        training.advance()
+        return training.history
+
+    def _training(
+        self, plan: _training.Plan, **arguments: Any
+    ) -> _training.Training:
+        """Returns a training that has not begun; `fit` in pieces."""
+        self._prepare(plan.data)
+        return _training.Training(
+            self.models,
+            self._programs,
+            plan,
+            self.engine,
+            self.max_lanes,
+            **arguments,
+        )
 
     def evaluate(
         self,
@@ -174,15 +224,14 @@ class Population:
             One dictionary a lane, as `keras.Model.evaluate` gives with
             `return_dict=True`.
         """
-        data = self._arrays(x, y, sample_weight, batch_size)
+        data = self._source(x, y, sample_weight, batch_size)
         results: list[dict[str, float]] = [{} for _ in self.models]
         for group in self._groups(data):
             own = data.of_lanes(group.lanes)
             engine = self._programs.engine(group, self.engine)
-            for lane, logs in zip(
-                group.lanes, evaluated(engine, own), strict=True
-            ):
-                results[lane] = logs
+            logs = _training.evaluated(engine, own)
+            for lane, values in zip(group.lanes, logs, strict=True):
+                results[lane] = values
             engine.write_back()
         return results
 
@@ -196,12 +245,12 @@ class Population:
         Returns:
             Array `(lanes, samples, ...)`, nested as the outputs are.
         """
-        data = self._arrays(x, None, None, batch_size)
+        data = self._source(x, None, None, batch_size)
         tree = keras.tree
         outputs: list = [None] * len(self.models)
         for group in self._groups(data):
             engine = self._programs.engine(group, self.engine)
-            parts = [engine.predict(batch) for batch in data.batches()]
+            parts = [engine.predict(batch) for batch in data.epoch()]
             whole = tree.map_structure(
                 lambda *arrays: np.concatenate(arrays, axis=1), *parts
             )
@@ -211,109 +260,26 @@ class Population:
                 )
         return tree.map_structure(lambda *lanes: np.stack(lanes), *outputs)
 
-    def _arrays(
+    def _source(
         self, x: Any, y: Any, weight: Any, batch_size: int | None
-    ) -> _data.Data:
+    ) -> _data.Source:
         if batch_size is not None:
             _validation.at_least("batch_size", batch_size, 1)
-        return _data.Data(x, y, weight, batch_size, len(self.models))
+        if _data.is_stream(x):
+            return _data.Stream(x)
+        return _data.Arrays(x, y, weight, batch_size, len(self.models))
 
-    def _validation_arrays(
-        self, given: tuple, batch_size: int | None
-    ) -> _data.Data:
-        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
-            raise ValueError(
-                "`validation_data` must be (x, y) or (x, y, sample_weight). "
-                f"Received: {type(given).__name__}"
-            )
-        x, y, weight = (*given, None)[:3]
-        return self._arrays(x, y, weight, batch_size)
-
-    def _groups(self, data: _data.Data) -> list[_members.Group]:
-        batch = data.first()
-        _members.build(self.models, batch.x)
-        _members.check_ends(self.models)
+    def _groups(self, data: _data.Source) -> list[_members.Group]:
+        self._prepare(data)
         groups = _members.groups(self.models, self.max_lanes)
         for group in groups:
-            _members.build_metrics(group.models[0], batch)
+            _members.build_metrics(group.models[0], data.first())
         return groups
 
-
-class _Run:
-    """The training of one group."""
-
-    def __init__(
-        self,
-        group: _members.Group,
-        data: _data.Data,
-        validation: _data.Data | None,
-        history: _history.Histories,
-        verbose: int,
-    ):
-        self.data = data.of_lanes(group.lanes)
-        self._validation = validation and validation.of_lanes(group.lanes)
-        self._group = group
-        self._history = history
-        self._verbose = verbose
-
-    def train(
-        self, engine: _engine.Engine, epochs: range, orders: Callable
-    ) -> None:
-        dropped: set[int] = set()
-        step = 0
-        for epoch in epochs:
-            engine.reset_metrics()
-            for batch in self.data.batches(orders(epoch)):
-                engine.train(batch, step)
-                step += 1
-            self._record(engine)
-            if self._validation is not None:
-                evaluated(engine, self._validation)
-                self._record(engine, "val_")
-            self._say(epoch, epochs.stop)
-            ends = engine.broken() != _program.NOT_BROKEN
-            broken = [int(lane) for lane in np.flatnonzero(ends)]
-            engine.drop([lane for lane in broken if lane not in dropped])
-            dropped.update(broken)
-        engine.write_back()
-        for model in self._group.models:
-            variables = model.trainable_variables
-            model.optimizer.finalize_variable_values(variables)
-
-    def _record(self, engine: _engine.Engine, prefix: str = "") -> None:
-        logs, broken = engine.logs(), engine.broken()
-        self._history.record(self._group.lanes, logs, broken, prefix)
-
-    def _say(self, epoch: int, epochs: int) -> None:
-        if not self._verbose:
-            return
-        parts = [f"Epoch {epoch + 1}/{epochs}"]
-        own = [self._history[lane] for lane in self._group.lanes]
-        for name in ("loss", "val_loss"):
-            last = [history[name][-1] for history in own if name in history]
-            if np.isfinite(last).any():
-                low, middle = np.nanmin(last), np.nanmedian(last)
-                parts.append(f"{name} best {low:.4g}, median {middle:.4g}")
-        print(" - ".join(parts))
-
-
-def evaluated(
-    engine: _engine.Engine, data: _data.Data
-) -> list[dict[str, float]]:
-    """Runs the data through all lanes and returns their metrics."""
-    engine.reset_metrics()
-    for batch in data.batches():
-        engine.test(batch)
-    return engine.logs()
-
-
-def _orders(samples: int, shuffle: bool) -> Callable:
-    """Returns the order of the samples in each epoch, as a function."""
-    seed = random.randrange(2**32)
-
-    def order(epoch: int) -> np.ndarray | None:
-        if not shuffle:
-            return None
-        return np.random.default_rng((seed, epoch)).permutation(samples)
-
-    return order
+    def _prepare(self, data: _data.Source) -> None:
+        """Builds the members, and checks what only then is known."""
+        batch = data.first()
+        if batch.data_by_lane:
+            batch = batch.of_lane(0)
+        _members.build(self.models, batch.x)
+        _members.check_ends(self.models)

@@ -4,9 +4,11 @@ import dataclasses
 from typing import Any, NamedTuple, Protocol
 
 from kerascomp._compat import keras
+from kerascomp.callbacks import _probe
 from kerascomp.population import _lifting
 
 ops = keras.ops
+tree = keras.tree
 
 NOT_BROKEN = -1
 
@@ -35,30 +37,66 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Samples that all lanes see.
+    """Samples for all lanes of a group.
 
     Attributes:
         x: Array or nested arrays, `(batch, ...)`.
         y: The same, or None.
-        weight: `(batch,)`, `(lanes, batch)` or None.
-        by_lane: Whether `weight` has an axis of lanes.
+        weight: `(batch,)` or None.
+        data_by_lane: Whether `x` and `y` have an axis of lanes before these.
+        weight_by_lane: Whether `weight` has one.
     """
 
     x: Any
     y: Any = None
     weight: Any = None
-    by_lane: bool = False
+    data_by_lane: bool = False
+    weight_by_lane: bool = False
 
     @property
-    def size(self) -> int:
-        """The number of samples."""
-        return keras.tree.flatten(self.x)[0].shape[0]
+    def by_lane(self) -> tuple[bool, bool]:
+        """What has an axis of lanes: the data, the weight."""
+        return self.data_by_lane, self.weight_by_lane
+
+    @property
+    def parts(self) -> tuple[Any, Any, Any]:
+        """`x`, `y` and `weight`."""
+        return self.x, self.y, self.weight
 
     def of_lane(self, lane: int) -> "Batch":
         """The batch as one lane sees it."""
-        if not self.by_lane:
+        own = self.of_lanes(lane)
+        return Batch(*own.parts)
+
+    def of_lanes(self, lanes: Any) -> "Batch":
+        """The batch for some of the lanes."""
+        if not any(self.by_lane):
             return self
-        return Batch(self.x, self.y, self.weight[lane])
+        take = lambda array: None if array is None else array[lanes]
+        x, y, weight = self.parts
+        if self.data_by_lane:
+            x, y = tree.map_structure(take, (x, y))
+        if self.weight_by_lane:
+            weight = take(weight)
+        return Batch(x, y, weight, *self.by_lane)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a program is compiled.
+
+    Attributes:
+        vectorized: For many lanes at once, instead of one.
+        common_seeds: For each non-trainable variable whether it is a seed
+            that all lanes share.
+        probing: Whether training steps return the norms of the gradients.
+        xla: Whether TensorFlow compiles with XLA; JAX always does.
+    """
+
+    vectorized: bool = False
+    common_seeds: tuple[bool, ...] = ()
+    probing: bool = False
+    xla: bool = False
 
 
 class Program(Protocol):
@@ -74,17 +112,18 @@ class Program(Protocol):
     traces: int
 
     def __init__(
-        self,
-        model: Any,
-        lifting: _lifting.Lifting,
-        vectorized: bool,
-        common_seeds: tuple[bool, ...],
+        self, model: Any, lifting: _lifting.Lifting, settings: Settings
     ): ...
 
     def train(
         self, state: State, numbers: Any, batch: Batch, step: int
-    ) -> tuple[dict, State]:
-        """Returns the metrics and the state after one training step."""
+    ) -> tuple[dict, Any, State]:
+        """Trains one step.
+
+        Returns:
+            The metrics, the norm of each variable's gradient (None unless the
+            program is probing), and the state after the step.
+        """
 
     def test(
         self, state: State, numbers: Any, batch: Batch
@@ -118,6 +157,17 @@ def guarded(old: State, new: State, loss: Any, step: Any) -> State:
     step = ops.cast(step, "int32")
     broken = ops.where(breaks, step, old.broken)
     return State._make([*kept, broken])
+
+
+def norms_of(gradients: list) -> Any:
+    """Returns the norm of each gradient, `NO_GRADIENT` where there is none."""
+    norms = [
+        ops.convert_to_tensor(_probe.NO_GRADIENT, "float32")
+        if gradient is None
+        else ops.sqrt(ops.sum(ops.square(ops.cast(gradient, "float32"))))
+        for gradient in gradients
+    ]
+    return ops.stack(norms)
 
 
 def is_seed(variable: Any) -> bool:

@@ -55,19 +55,18 @@ class Program:
         self,
         model: Any,
         lifting: _lifting.Lifting,
-        vectorized: bool,
-        common_seeds: tuple[bool, ...],
+        settings: _program.Settings,
     ):
         _refuse(model)
         self._model = model
         self._lifting = lifting
-        self._vectorized = vectorized
+        self._settings = settings
         # Random functions with a seed by lane have no vectorized form, those
         # with a common one have.
-        self._common = common_seeds
+        common = settings.common_seeds
         seeds = [_program.is_seed(v) for v in model.non_trainable_variables]
-        self._own_noise = vectorized and sum(seeds) > sum(common_seeds)
-        self._compiled: dict[tuple[str, bool], Any] = {}
+        self._own_noise = settings.vectorized and sum(seeds) > sum(common)
+        self._compiled: dict[tuple, Any] = {}
         self.traces = 0
 
     def train(
@@ -76,9 +75,10 @@ class Program:
         numbers: Any,
         batch: _program.Batch,
         step: int,
-    ) -> tuple[dict, _program.State]:
+    ) -> tuple[dict, Any, _program.State]:
         step = tf.constant(step, tf.int32)
-        return self._run("train", batch, state, numbers, step)
+        logs, norms, state = self._run("train", batch, state, numbers, step)
+        return logs, norms if self._settings.probing else None, state
 
     def test(
         self, state: _program.State, numbers: Any, batch: _program.Batch
@@ -103,17 +103,19 @@ class Program:
         key = kind, batch.by_lane
         if key not in self._compiled:
             self._compiled[key] = tf.function(
-                self._traced(*key), autograph=False
+                self._traced(*key),
+                autograph=False,
+                jit_compile=self._settings.xla,
             )
         data = keras.tree.map_structure(
             lambda v: None if v is None else tf.convert_to_tensor(v),
-            (batch.x, batch.y, batch.weight),
+            batch.parts,
         )
         if batch.y is None:
-            data = (data[0], None, None)
+            data = (data[0], None, data[2])
         return self._compiled[key](data, state, *arguments)
 
-    def _traced(self, kind: str, by_lane: bool) -> Any:
+    def _traced(self, kind: str, by_lane: tuple[bool, bool]) -> Any:
         lane = getattr(self, f"_{kind}")
 
         def one_lane(*arguments: Any) -> Any:
@@ -121,29 +123,28 @@ class Program:
                 return lane(*arguments)
 
         def all_lanes(data: Any, state: Any, numbers: Any, *rest: Any) -> Any:
-            x, y, weight = data
             invariant = self._invariant_seeds(state)
+            # None has no lanes to stack.
+            own, common = _split(data, by_lane)
 
-            def one(lane_state: Any, lane_numbers: Any, own: Any) -> Any:
+            def one(lane_state: Any, lane_numbers: Any, lane_data: Any) -> Any:
                 lane_state = self._with_seeds(lane_state, invariant)
-                lane_data = (x, y, own if by_lane else weight)
-                return one_lane(lane_data, lane_state, lane_numbers, *rest)
+                joined = _joined(lane_data, common)
+                return one_lane(joined, lane_state, lane_numbers, *rest)
 
-            # Something by lane must stand where there is no own weight.
-            own = weight if by_lane else state.broken
             return tf.vectorized_map(
                 lambda elements: one(*elements),
                 (state, numbers, own),
                 fallback_to_while_loop=False,
             )
 
-        return all_lanes if self._vectorized else one_lane
+        return all_lanes if self._settings.vectorized else one_lane
 
     def _invariant_seeds(self, state: _program.State) -> list:
         return [
             value[0] if common else None
             for value, common in zip(
-                state.non_trainable, self._common, strict=True
+                state.non_trainable, self._settings.common_seeds, strict=True
             )
         ]
 
@@ -156,7 +157,7 @@ class Program:
 
     def _train(
         self, data: tuple, state: _program.State, numbers: Any, step: Any
-    ) -> tuple[dict, _program.State]:
+    ) -> tuple[dict, Any, _program.State]:
         self.traces += 1
         model, optimizer = self._model, self._model.optimizer
         x, y, weight = data
@@ -170,10 +171,13 @@ class Program:
                 loss, outputs = _forward(model, x, y, weight, training=True)
                 scaled = optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled, state.trainable)
-            optimizer.apply([_dense(g) for g in gradients])
+            gradients = [_dense(g) for g in gradients]
+            optimizer.apply(gradients)
             logs = model.compute_metrics(x, y, outputs, sample_weight=weight)
         new = _program.State._make([*_current(scope, model), state.broken])
-        return logs, _program.guarded(state, new, logs.get("loss"), step)
+        probing = self._settings.probing
+        norms = _program.norms_of(gradients) if probing else tf.zeros(())
+        return logs, norms, _program.guarded(state, new, logs.get("loss"), step)
 
     def _test(
         self, data: tuple, state: _program.State, numbers: Any
@@ -195,6 +199,24 @@ class Program:
             _stateless(self._model, state),
         ):
             return _call(self._model, data[0], training=False)
+
+
+def _split(data: tuple, by_lane: tuple[bool, bool]) -> tuple[dict, dict]:
+    """Splits x, y and weight into what differs by lane and what does not."""
+    of_data, of_weight = by_lane
+    own: dict[str, Any] = {}
+    common: dict[str, Any] = {}
+    flags = {"x": of_data, "y": of_data, "weight": of_weight}
+    for (name, differs), value in zip(flags.items(), data, strict=True):
+        stacked = differs and value is not None
+        (own if stacked else common)[name] = value
+    return own, common
+
+
+def _joined(own: dict, common: dict) -> tuple:
+    """Undoes `_split` for one lane."""
+    data = {**own, **common}
+    return data["x"], data["y"], data["weight"]
 
 
 def _refuse(model: Any) -> None:
