@@ -10,10 +10,13 @@ VECTORIZED, XLA, LOOPED = "vectorized", "vectorized with XLA", "looped"
 
 # A step of one lane takes longer than this, whatever the model: so many
 # tensors have to pass into a compiled function and out again.
-_LEAST_SECONDS_A_LANE = 1e-4
+_LEAST_SECONDS_A_LANE = {"tensorflow": 4e-4, "jax": 1e-4}
 # XLA compiles slowly. It is tried where the training that is left takes this
 # many times as long as the compilation without it took.
 _XLA_PATIENCE = 3.0
+
+# So many are kept, however many structures there are: each holds a model.
+_MOST_PROGRAMS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +37,15 @@ class Trial:
 
 
 class Programs:
-    """Keeps what was compiled for a group, and makes engines of it."""
+    """Keeps what was compiled for a group, and makes engines of it.
 
-    def __init__(self) -> None:
+    Args:
+        lift_all: Whether programs are to serve members that come later, and
+            may differ in other numbers.
+    """
+
+    def __init__(self, lift_all: bool = False):
+        self.lift_all = lift_all
         self._programs: dict[Any, _program.Program] = {}
         self._faster: dict[Any, str] = {}
 
@@ -85,8 +94,8 @@ class Programs:
     ) -> tuple[_engine.Engine, str]:
         race = _Race(self, group, trial)
         seconds = race.run(VECTORIZED)
-        least = _LEAST_SECONDS_A_LANE * len(group.lanes)
-        if seconds is None or seconds > least:
+        least = _LEAST_SECONDS_A_LANE.get(_compat.backend(), 0.0)
+        if seconds is None or seconds > least * len(group.lanes):
             race.run(LOOPED)
         if _compat.backend() == "tensorflow" and race.pays_for_xla():
             race.run(XLA)
@@ -106,11 +115,14 @@ class Programs:
             vectorized, seeds, trial.probing, xla=kind == XLA
         )
         key = group.key, settings
-        if key not in self._programs:
-            self._programs[key] = _engine.backend_program()(
+        program = self._programs.pop(key, None)
+        if program is None:
+            program = _engine.backend_program()(
                 group.models[0], group.lifting, settings
             )
-        program = self._programs[key]
+        self._programs[key] = program  # At the end: the latest used.
+        while len(self._programs) > _MOST_PROGRAMS:
+            del self._programs[next(iter(self._programs))]
         if vectorized:
             return _engine.VectorizedEngine(
                 group.models, group.lifting, program
@@ -130,6 +142,8 @@ class _Race:
     def run(self, kind: str) -> float | None:
         """Returns the seconds of a step, None for an engine that fails."""
         batch = self._trial.batch
+        if batch is None:
+            return None
         try:
             engine = self._programs._make(self._group, kind, self._trial)
             seconds, first = _engine.seconds_a_step(engine, batch)

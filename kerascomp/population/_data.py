@@ -79,9 +79,7 @@ class Arrays:
     def _steps_of_pass(self) -> int:
         return -(-self.used // self.batch_size)
 
-    def of_lanes(
-        self, lanes: Sequence[int], batch_size: int | None = None
-    ) -> "Arrays":
+    def of_lanes(self, lanes: Any, batch_size: int | None = None) -> "Arrays":
         """The same data for some of the lanes."""
         own = Arrays(self.x, self.y, None, batch_size or self.batch_size)
         own.weight, own.weight_by_lane = self.weight, self.weight_by_lane
@@ -215,9 +213,7 @@ class Stream:
         """Whether it can be iterated over once only."""
         return iter(self._source) is self._source
 
-    def of_lanes(
-        self, lanes: Sequence[int], batch_size: int | None = None
-    ) -> "Stream":
+    def of_lanes(self, lanes: Any, batch_size: int | None = None) -> "Stream":
         """All lanes see the same batches, of the size in which they come."""
         del lanes, batch_size
         return self

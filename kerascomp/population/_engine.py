@@ -85,9 +85,7 @@ class StateEngine(Engine):
         """Returns the present state of a lane as arrays."""
         raise NotImplementedError
 
-    def assign(
-        self, lane: int, field: str, new: Mapping[int, np.ndarray]
-    ) -> None:
+    def assign(self, lane: int, field: str, new: Mapping[int, Any]) -> None:
         """Changes variables of a lane, by their places in a field of `State`.
 
         Args:
@@ -228,9 +226,7 @@ class VectorizedEngine(StateEngine):
         place = int(np.flatnonzero(self._lanes == lane)[0])
         return tree.map_structure(lambda array: array[place], self._host)
 
-    def assign(
-        self, lane: int, field: str, new: Mapping[int, np.ndarray]
-    ) -> None:
+    def assign(self, lane: int, field: str, new: Mapping[int, Any]) -> None:
         place = int(np.flatnonzero(self._lanes == lane)[0])
         tensors = list(getattr(self._state, field))
         for index, value in new.items():

@@ -1,6 +1,7 @@
 """What is written down about the lanes of a population."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Histories(list):
         for name, value in logs.items():
             self[lane].setdefault(name, []).append(value)
 
-    def note_ends(self, lanes: Iterable[int], broken: Sequence[int]) -> None:
+    def note_ends(self, lanes: Iterable[int], broken: Any) -> None:
         """Notes the steps at which lanes diverged."""
         for lane, step in zip(lanes, broken, strict=True):
             if step != _program.NOT_BROKEN and self.diverged[lane] is None:

@@ -267,19 +267,27 @@ class Lifting:
 
     Args:
         slots: `(lanes, slots)`: the same numbers of each member, in order.
+        everything: Whether to lift numbers that are the same in all members,
+            too, for a program that other members can use later.
 
     Attributes:
         values: `(lanes, lifted, 2)`: each number, and 1 minus it.
         key: Equal for groups whose programs are the same.
     """
 
-    def __init__(self, slots: Sequence[Sequence[Slot]]):
+    def __init__(
+        self, slots: Sequence[Sequence[Slot]], everything: bool = False
+    ):
         columns = [
             [slot.value for slot in column]
             for column in zip(*slots, strict=True)
         ]
         # Numbers in common stay as they are: exact, and known to the compiler.
-        differ = [i for i, column in enumerate(columns) if len(set(column)) > 1]
+        differ = [
+            i
+            for i, column in enumerate(columns)
+            if len(set(column)) > 1 or (everything and column[0] is not None)
+        ]
         self._slots = [slots[0][i] for i in differ]
         common = [c[0] for i, c in enumerate(columns) if i not in differ]
         self.key = tuple(differ), tuple(common)

@@ -80,9 +80,7 @@ class LoopedEngine(_engine.StateEngine):
     def values(self, lane: int) -> _program.State:
         return tree.map_structure(ops.convert_to_numpy, self._states[lane])
 
-    def assign(
-        self, lane: int, field: str, new: Mapping[int, np.ndarray]
-    ) -> None:
+    def assign(self, lane: int, field: str, new: Mapping[int, Any]) -> None:
         tensors = list(getattr(self._states[lane], field))
         for index, value in new.items():
             like = tensors[index].dtype

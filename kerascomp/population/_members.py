@@ -85,6 +85,7 @@ def groups(
     models: Sequence[Any],
     max_lanes: int | None,
     apart: Sequence[Hashable] | None = None,
+    lift_all: bool = False,
 ) -> list[Group]:
     """Splits built members into groups of one structure.
 
@@ -92,6 +93,7 @@ def groups(
         models: The members.
         max_lanes: Most members of a group.
         apart: Members of one group have this in common, too.
+        lift_all: As `everything` of `Lifting`.
     """
     structures = [_structure.Structure(model) for model in models]
     found: dict[Any, list[int]] = {}
@@ -105,7 +107,7 @@ def groups(
         parts = np.array_split(lanes, -(-len(lanes) // most))
         for part in parts:
             slots = [structures[lane].slots for lane in part]
-            lifting = _lifting.Lifting(slots)
+            lifting = _lifting.Lifting(slots, lift_all)
             own = (key, len(part), lifting.key)
             members = [models[lane] for lane in part]
             result.append(Group(part, members, lifting, own))

@@ -187,23 +187,11 @@ class Population:
             steps_per_epoch, validation_batch_size, validation_freq
         )
         plan = _fitting.plan(given, lanes, steps, callbacks or (), verbose)
-        training = self._training(plan)
+        training = _training.Training(
+            self.models, self._programs, plan, self.engine, self.max_lanes
+        )
         training.advance()
         return training.history
-
-    def _training(
-        self, plan: _training.Plan, **arguments: Any
-    ) -> _training.Training:
-        """Returns a training that has not begun; `fit` in pieces."""
-        self._prepare(plan.data)
-        return _training.Training(
-            self.models,
-            self._programs,
-            plan,
-            self.engine,
-            self.max_lanes,
-            **arguments,
-        )
 
     def evaluate(
         self,
@@ -270,16 +258,8 @@ class Population:
         return _data.Arrays(x, y, weight, batch_size, len(self.models))
 
     def _groups(self, data: _data.Source) -> list[_members.Group]:
-        self._prepare(data)
+        _training.prepare(self.models, data)
         groups = _members.groups(self.models, self.max_lanes)
         for group in groups:
             _members.build_metrics(group.models[0], data.first())
         return groups
-
-    def _prepare(self, data: _data.Source) -> None:
-        """Builds the members, and checks what only then is known."""
-        batch = data.first()
-        if batch.data_by_lane:
-            batch = batch.of_lane(0)
-        _members.build(self.models, batch.x)
-        _members.check_ends(self.models)

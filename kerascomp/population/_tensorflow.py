@@ -100,20 +100,46 @@ class Program:
         state: _program.State,
         *arguments: Any,
     ) -> Any:
-        key = kind, batch.by_lane
+        # Absent parts are left out: a signature cannot hold None.
+        given = zip(("x", "y", "weight"), batch.parts, strict=True)
+        data = keras.tree.map_structure(
+            tf.convert_to_tensor,
+            {name: part for name, part in given if part is not None},
+        )
+        key = kind, batch.by_lane, *data
+        arguments = (data, state, *arguments)
         if key not in self._compiled:
+            signature = self._signature(arguments, batch.by_lane)
             self._compiled[key] = tf.function(
-                self._traced(*key),
+                self._traced(kind, batch.by_lane),
+                input_signature=signature,
                 autograph=False,
                 jit_compile=self._settings.xla,
             )
-        data = keras.tree.map_structure(
-            lambda v: None if v is None else tf.convert_to_tensor(v),
-            batch.parts,
-        )
-        if batch.y is None:
-            data = (data[0], None, data[2])
-        return self._compiled[key](data, state, *arguments)
+        return self._compiled[key](*arguments)
+
+    def _signature(
+        self, arguments: tuple, by_lane: tuple[bool, bool]
+    ) -> list | None:
+        """Leaves the numbers of samples and of lanes open.
+
+        One trace then serves all batch sizes, smaller last batches, and what
+        is left when lanes are dropped. XLA needs to know all sizes.
+        """
+        if self._settings.xla:
+            return None
+        data, state, *rest = arguments
+        lanes = (0,) if self._settings.vectorized else ()
+        axes = {"x": by_lane[0], "y": by_lane[0], "weight": by_lane[1]}
+        opened = {
+            name: _opened(part, (0, 1) if axes[name] else (0,))
+            for name, part in data.items()
+        }
+        # Of what is left, the step has no lanes.
+        others = [
+            _opened(v, lanes if n == 0 else ()) for n, v in enumerate(rest)
+        ]
+        return [opened, _opened(state, lanes), *others]
 
     def _traced(self, kind: str, by_lane: tuple[bool, bool]) -> Any:
         lane = getattr(self, f"_{kind}")
@@ -124,13 +150,12 @@ class Program:
 
         def all_lanes(data: Any, state: Any, numbers: Any, *rest: Any) -> Any:
             invariant = self._invariant_seeds(state)
-            # None has no lanes to stack.
             own, common = _split(data, by_lane)
 
             def one(lane_state: Any, lane_numbers: Any, lane_data: Any) -> Any:
                 lane_state = self._with_seeds(lane_state, invariant)
-                joined = _joined(lane_data, common)
-                return one_lane(joined, lane_state, lane_numbers, *rest)
+                lane_data = {**common, **lane_data}
+                return one_lane(lane_data, lane_state, lane_numbers, *rest)
 
             return tf.vectorized_map(
                 lambda elements: one(*elements),
@@ -156,11 +181,11 @@ class Program:
         return state._replace(non_trainable=values)
 
     def _train(
-        self, data: tuple, state: _program.State, numbers: Any, step: Any
+        self, data: dict, state: _program.State, numbers: Any, step: Any
     ) -> tuple[dict, Any, _program.State]:
         self.traces += 1
         model, optimizer = self._model, self._model.optimizer
-        x, y, weight = data
+        x, y, weight = map(data.get, ("x", "y", "weight"))
         with (
             self._lifting.applied(numbers),
             _base_methods(optimizer),
@@ -180,10 +205,10 @@ class Program:
         return logs, norms, _program.guarded(state, new, logs.get("loss"), step)
 
     def _test(
-        self, data: tuple, state: _program.State, numbers: Any
+        self, data: dict, state: _program.State, numbers: Any
     ) -> tuple[dict, list, list]:
         model = self._model
-        x, y, weight = data
+        x, y, weight = map(data.get, ("x", "y", "weight"))
         with (
             self._lifting.applied(numbers),
             _stateless(model, state) as scope,
@@ -193,30 +218,34 @@ class Program:
         _, non_trainable, _, metrics = _current(scope, model)
         return logs, non_trainable, metrics
 
-    def _predict(self, data: tuple, state: _program.State, numbers: Any) -> Any:
+    def _predict(self, data: dict, state: _program.State, numbers: Any) -> Any:
         with (
             self._lifting.applied(numbers),
             _stateless(self._model, state),
         ):
-            return _call(self._model, data[0], training=False)
+            return _call(self._model, data["x"], training=False)
 
 
-def _split(data: tuple, by_lane: tuple[bool, bool]) -> tuple[dict, dict]:
-    """Splits x, y and weight into what differs by lane and what does not."""
+def _opened(structure: Any, axes: tuple[int, ...]) -> Any:
+    """The specification of tensors, but for the lengths of some axes."""
+
+    def spec(value: Any) -> tf.TensorSpec:
+        tensor = tf.convert_to_tensor(value)
+        shape = [None if n in axes else d for n, d in enumerate(tensor.shape)]
+        return tf.TensorSpec(shape, tensor.dtype)
+
+    return keras.tree.map_structure(spec, structure)
+
+
+def _split(data: dict, by_lane: tuple[bool, bool]) -> tuple[dict, dict]:
+    """Splits the data into what differs by lane and what does not."""
     of_data, of_weight = by_lane
     own: dict[str, Any] = {}
     common: dict[str, Any] = {}
-    flags = {"x": of_data, "y": of_data, "weight": of_weight}
-    for (name, differs), value in zip(flags.items(), data, strict=True):
-        stacked = differs and value is not None
-        (own if stacked else common)[name] = value
+    for name, part in data.items():
+        differs = of_weight if name == "weight" else of_data
+        (own if differs else common)[name] = part
     return own, common
-
-
-def _joined(own: dict, common: dict) -> tuple:
-    """Undoes `_split` for one lane."""
-    data = {**own, **common}
-    return data["x"], data["y"], data["weight"]
 
 
 def _refuse(model: Any) -> None:

@@ -76,7 +76,7 @@ class Training:
     Between two calls of `advance`, the models hold the state of their lanes.
 
     Args:
-        models: The members, built.
+        models: The members, compiled.
         programs: What was compiled before.
         plan: What to train on.
         engine: `"auto"`, `"vectorized"` or `"looped"`.
@@ -93,6 +93,7 @@ class Training:
         max_lanes: int | None = None,
         on_epoch: Callable[[list[int]], None] | None = None,
     ):
+        prepare(models, plan.data)
         self.history = _history.Histories(len(models))
         self.running = list(range(len(models)))
         self._models, self._programs, self._plan = models, programs, plan
@@ -176,6 +177,7 @@ class Training:
                 (plan.batch_sizes[n], self._left(n, until), self._steps[n])
                 for n in lanes
             ],
+            self._programs.lift_all,
         )
         lanes_of = np.array(lanes)
         return [
@@ -240,6 +242,15 @@ class Training:
             print(f"Epoch {epoch + 1}/{last} - {summary}")
 
 
+def prepare(models: Sequence[Any], data: _data.Source) -> None:
+    """Builds members, and checks what is known only then."""
+    batch = data.first()
+    if batch.data_by_lane:
+        batch = batch.of_lane(0)
+    _members.build(models, batch.x)
+    _members.check_ends(models)
+
+
 def _variables(model: Any) -> list:
     return [v for pick in _engine.VARIABLES.values() for v in pick(model)]
 
@@ -266,8 +277,8 @@ class _Run:
         size = plan.batch_sizes[self.lanes[0]]
         self._data = plan.data.of_lanes(self.lanes, size)
         validation = plan.validation
-        size = plan.validation_batch_size
-        size = size or max(_VALIDATION_SAMPLES // len(self.lanes), 32)
+        most = max(_VALIDATION_SAMPLES // len(self.lanes), 32)
+        size = plan.validation_batch_size or most
         self._validation = validation and validation.of_lanes(self.lanes, size)
         self._validation_logs: list[dict[str, float]] = []
         self._rates: list[float | None] = []
