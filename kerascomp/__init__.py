@@ -13,7 +13,14 @@ from kerascomp._registry import entries
 from kerascomp._version import __version__
 
 if TYPE_CHECKING:
-    from kerascomp import datasets, export, population, studies, testing
+    from kerascomp import (
+        datasets,
+        export,
+        population,
+        studies,
+        testing,
+        tuners,
+    )
 
 __all__ = [
     "__version__",
@@ -28,9 +35,17 @@ __all__ = [
     "schedules",
     "studies",
     "testing",
+    "tuners",
 ]
 
-_LAZY = ("datasets", "export", "population", "studies", "testing")
+_LAZY = (
+    "datasets",
+    "export",
+    "population",
+    "studies",
+    "testing",
+    "tuners",
+)
 
 
 def __getattr__(name: str) -> Any:

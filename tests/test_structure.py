@@ -65,6 +65,18 @@ MANY_ARGUMENTS = {
     "kerascomp/studies/_study.py:Study.__init__": (
         "a study's settings; all but three have defaults"
     ),
+    "kerascomp/tuners/_bayesian.py:BayesianOptimizationOracle.__init__": (
+        "the arguments of KerasTuner's oracle"
+    ),
+    "kerascomp/tuners/_grid.py:GridSearchOracle.__init__": (
+        "the arguments of KerasTuner's oracle"
+    ),
+    "kerascomp/tuners/_hyperband.py:HyperbandOracle.__init__": (
+        "the arguments of KerasTuner's oracle"
+    ),
+    "kerascomp/tuners/_random.py:RandomSearchOracle.__init__": (
+        "the arguments of KerasTuner's oracle"
+    ),
     "kerascomp/population/_population.py:Population.fit": (
         "the arguments of `keras.Model.fit`"
     ),

@@ -1,0 +1,3 @@
+"""KerasTuner's tuners, with many trials open at once."""
+
+__all__: list[str] = []

@@ -1,0 +1,118 @@
+"""What the four oracles have in common."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import keras_tuner
+from keras_tuner.engine import trial as kt_trial
+
+from kerascomp.tuners._space import Space, Tried
+
+_Status = kt_trial.TrialStatus
+_ENDED = (_Status.COMPLETED, _Status.FAILED)
+
+
+class ManyTrialsOracle(keras_tuner.Oracle):
+    """Hands out many trials at once, each to a tuner id of its own.
+
+    Give each open trial its own id, such as `"tuner0/lane3"`. An id that asks
+    again before its trial ended gets the same trial.
+
+    Random numbers belong to a seed and a trial's number: nothing else about
+    them has to be saved, and no seed is like its neighbor.
+
+    Saved state: that of KerasTuner. Of a search that was interrupted, first
+    the open trials are handed out again, in the order of their start, with
+    their ids and hyperparameters and without what they had reported.
+    """
+
+    trials: dict[str, Any]
+
+    def __init__(self, *, seed: int | None = None, **arguments: Any):
+        super().__init__(seed=seed, **arguments)
+        if seed is not None:
+            self.seed = seed  # KerasTuner takes 0 for no seed.
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        # KerasTuner writes a trial's file before its own. What has no place in
+        # the state was being made, and is made again; what ended after the
+        # state was written has ended.
+        self.trials = {name: self.trials[name] for name in state["start_order"]}
+        ended = [n for n, t in self.trials.items() if t.status in _ENDED]
+        again = [n for n in self.trials if n not in ended]
+        for name in again:
+            _forget(self.trials[name])
+        order = [n for n in state["end_order"] if n in ended]
+        order += [n for n in ended if n not in order]
+        super().set_state(
+            {
+                **state,
+                "end_order": order,
+                "ongoing_trials": {},
+                "retry_queue": again[::-1],  # Taken from its end.
+            }
+        )
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial: Any) -> None:
+        super().end_trial(trial)
+        own = self.trials[trial.trial_id]
+        if own.status == _Status.INVALID:
+            # A retry would report to the same steps, and the mean of a value
+            # and the NaN of the first run is NaN.
+            _forget(own)
+
+    def is_open(self, trial: Any) -> bool:
+        """Whether a trial has yet to end, by `end_trial`."""
+        return trial.status not in _ENDED or any(
+            trial is each for each in self.ongoing_trials.values()
+        )
+
+    def loss_of(self, trial: Any) -> float | None:
+        """Returns a trial's score, lower is better, None if it has none.
+
+        A score that is not finite counts as none.
+        """
+        if self.is_open(trial) or trial.status != _Status.COMPLETED:
+            return None
+        if not math.isfinite(trial.score):
+            return None
+        maximizes = self.objective.direction == "max"
+        return -trial.score if maximizes else trial.score
+
+    def space_and_tried(
+        self, names: Iterable | None = None
+    ) -> tuple[Space, Tried]:
+        """Returns the search space, and what trials already stand for.
+
+        Args:
+            names: The trials; all by default.
+        """
+        space = Space(self.hyperparameters)
+        points = []
+        for name in self.trials if names is None else names:
+            if (trial := self.trials.get(name)) is None:
+                continue
+            values = trial.hyperparameters.values
+            # It may have failed before it could find any hyperparameter.
+            failed = trial.status == _Status.FAILED
+            points.append(space.completed(values) if failed else values)
+        return space, Tried(space, points)
+
+    def proposal(self, values: dict[str, Any] | None) -> dict[str, Any]:
+        """Returns what `populate_space` returns.
+
+        Without values, the search waits for open trials, which may find
+        hyperparameters that nobody knows yet, and is over after the last.
+        """
+        if values is not None:
+            return {"status": _Status.RUNNING, "values": values}
+        status = _Status.IDLE if self.ongoing_trials else _Status.STOPPED
+        return {"status": status, "values": None}
+
+
+def _forget(trial: Any) -> None:
+    trial.metrics = type(trial.metrics)()
+    trial.score = None
+    trial.best_step = 0
