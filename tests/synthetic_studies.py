@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from kerascomp.studies import _files, _records
+from kerascomp import _files
+from kerascomp.studies import _records
 
 ACCURACY = {"name": "val_accuracy", "direction": "max"}
 LOSS = {"name": "val_loss", "direction": "min"}

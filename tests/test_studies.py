@@ -12,8 +12,8 @@ import pytest
 import studying
 from scipy import stats
 
-from kerascomp import datasets, export, studies
-from kerascomp.studies import _files, _records, _report, _runner, _search
+from kerascomp import _files, datasets, export, studies
+from kerascomp.studies import _records, _report, _runner, _search
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,11 @@ class Given:
     validation_split: float = 0.0
     shuffle: bool = True
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether the data come in batches."""
+        return _data.is_stream(self.x)
+
 
 @dataclasses.dataclass(frozen=True)
 class Lanes:
@@ -102,15 +107,16 @@ def plan(
     given: Given,
     lanes: Lanes,
     steps: Steps,
-    callbacks: Sequence[Any],
+    callbacks: Sequence[Sequence[Any]],
     verbose: int,
 ) -> _training.Plan:
-    """Returns the plan of a training.
+    """Returns the plan of a training, with the callbacks of each lane.
 
     Raises:
         ValueError: If an argument is out of its range, or some do not match.
     """
-    _callbacks.check(callbacks)
+    for own in callbacks[:1]:
+        _callbacks.check(own)
     _validation.at_least("validation_freq", steps.validation_freq, 1)
     _validation.in_interval(
         "validation_split", given.validation_split, "[0, 1)"
@@ -133,7 +139,7 @@ def plan(
         validation,
         lanes.of_each("batch_size", 1),
         [range(first, stop) for first, stop in epochs],
-        [callbacks] * lanes.count,
+        callbacks,
         steps.validation_batch_size,
         steps.validation_freq,
         verbose,
@@ -145,7 +151,7 @@ def _sources(
 ) -> tuple[_data.Source, _data.Source | None]:
     if given.class_weight is not None and given.sample_weight is not None:
         _data.refuse_two_weights()
-    if _data.is_stream(given.x):
+    if given.is_stream:
         _refuse_for_streams(given, lanes)
         seed = random.randrange(2**32)
         data: _data.Source = _data.Stream(

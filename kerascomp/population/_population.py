@@ -186,7 +186,8 @@ class Population:
         steps = _fitting.Steps(
             steps_per_epoch, validation_batch_size, validation_freq
         )
-        plan = _fitting.plan(given, lanes, steps, callbacks or (), verbose)
+        of_lanes = [callbacks or ()] * len(self.models)
+        plan = _fitting.plan(given, lanes, steps, of_lanes, verbose)
         training = _training.Training(
             self.models, self._programs, plan, self.engine, self.max_lanes
         )

@@ -136,28 +136,30 @@ class Training:
 
     def lane_state(self, lane: int) -> LaneState:
         """Returns what `restore` takes; also from within `on_epoch`."""
-        run = self._run
-        if run is not None and lane in run.lanes:
-            run.write(lane)
-        model = self._models[lane]
+        variables = None if self._run is None else self._run.values(lane)
+        if variables is None:
+            variables = state_of(self._models[lane])
         return LaneState(
             epoch=self._next[lane],
             step=self._steps[lane],
-            variables=[
-                keras.ops.convert_to_numpy(v) for v in _variables(model)
-            ],
+            variables=variables,
             history=self.history[lane],
             callbacks=self._callbacks[lane].state(),
             diverged=self.history.diverged[lane],
             stopped=lane not in self.running,
         )
 
+    def next_epochs(self) -> list[int]:
+        """Returns the next epoch of each running lane."""
+        return [self._next[lane] for lane in self.running]
+
+    def begin_with(self, lane: int, variables: Sequence[np.ndarray]) -> None:
+        """Gives a lane the weights and the optimizer of another one."""
+        begin_with(self._models[lane], variables)
+
     def restore(self, lane: int, state: LaneState) -> None:
         """Continues a lane where another training stopped."""
-        for variable, array in zip(
-            _variables(self._models[lane]), state.variables, strict=True
-        ):
-            variable.assign(array)
+        self.begin_with(lane, state.variables)
         self._next[lane], self._steps[lane] = state.epoch, state.step
         self.history[lane].update(state.history)
         self.history.diverged[lane] = state.diverged
@@ -249,6 +251,17 @@ def prepare(models: Sequence[Any], data: _data.Source) -> None:
         batch = batch.of_lane(0)
     _members.build(models, batch.x)
     _members.check_ends(models)
+
+
+def state_of(model: Any) -> list[np.ndarray]:
+    """Returns weights and optimizer of a model, as in `LaneState`."""
+    return [keras.ops.convert_to_numpy(v) for v in _variables(model)]
+
+
+def begin_with(model: Any, state: Sequence[np.ndarray]) -> None:
+    """Undoes `state_of`, on a model that is built."""
+    for variable, array in zip(_variables(model), state, strict=True):
+        variable.assign(array)
 
 
 def _variables(model: Any) -> list:
@@ -371,13 +384,15 @@ class _Run:
             self.engine.drop(lanes)
             self.running = [n for n in self.running if n not in lanes]
 
-    def write(self, lane: int) -> None:
-        """Gives the model of a lane its present state."""
-        place = self.lanes.index(lane)
+    def values(self, lane: int) -> list[np.ndarray] | None:
+        """Returns the variables of a running lane, None where models do."""
+        place = self.lanes.index(lane) if lane in self.lanes else -1
         if place in self.running and isinstance(
             self.engine, _engine.StateEngine
         ):
-            self.engine.write(place)
+            own = self.engine.values(place)
+            return [*own.trainable, *own.non_trainable, *own.optimizer]
+        return None
 
     def leave(self) -> None:
         """Gives all models their states."""

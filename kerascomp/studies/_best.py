@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from kerascomp import export
+from kerascomp import _files, export
 from kerascomp.datasets import Dataset, Part
-from kerascomp.studies import _files, _records
+from kerascomp.studies import _records
 
 FOLDER = "best"
 

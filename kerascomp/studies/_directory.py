@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kerascomp.studies import _files
+from kerascomp import _files
 from kerascomp.studies._errors import StudyError
 
 _LOCK = ".lock"

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerascomp.studies import _files
+from kerascomp import _files
 
 COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
 

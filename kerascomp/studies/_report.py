@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kerascomp.studies import _files, _records, _tables, _verdict, _words
+from kerascomp import _files
+from kerascomp.studies import _records, _tables, _verdict, _words
 
 _EXTRAS = ("jinja2", "matplotlib", "sklearn")
 

@@ -12,9 +12,9 @@ import keras
 import keras_tuner
 import numpy as np
 
-from kerascomp import _compat, callbacks
+from kerascomp import _compat, _files, callbacks
 from kerascomp.datasets import Dataset
-from kerascomp.studies import _files, _records
+from kerascomp.studies import _records
 from kerascomp.studies._search import Proposal
 
 DEFAULT_BATCH_SIZE = 32

@@ -17,7 +17,7 @@ import keras_tuner
 from keras_tuner import oracles
 from keras_tuner.engine import trial as kt_trial
 
-from kerascomp.studies import _files
+from kerascomp import _files
 
 ALGORITHMS = ("random", "grid", "bayesian", "hyperband")
 PROJECT = "keras_tuner"  # KerasTuner's project folder within the directory.

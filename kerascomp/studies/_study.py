@@ -12,6 +12,7 @@ import keras
 import keras_tuner
 import numpy as np
 
+from kerascomp import _files
 from kerascomp.datasets import Dataset
 from kerascomp.studies import (
     _baselines,
@@ -19,7 +20,6 @@ from kerascomp.studies import (
     _checks,
     _directory,
     _environment,
-    _files,
     _progress,
     _records,
     _report,

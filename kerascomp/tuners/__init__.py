@@ -1,3 +1,10 @@
-"""KerasTuner's tuners, with many trials open at once."""
+"""KerasTuner's tuners, with many trials in one compiled program."""
 
-__all__: list[str] = []
+from kerascomp.tuners._tuners import (
+    BayesianOptimization,
+    GridSearch,
+    Hyperband,
+    RandomSearch,
+)
+
+__all__ = ["RandomSearch", "GridSearch", "BayesianOptimization", "Hyperband"]

@@ -1,19 +1,48 @@
 """What the four oracles have in common."""
 
+import json
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import keras_tuner
 from keras_tuner.engine import trial as kt_trial
 
+from kerascomp import _files
 from kerascomp.tuners._space import Space, Tried
 
 _Status = kt_trial.TrialStatus
 _ENDED = (_Status.COMPLETED, _Status.FAILED)
 
 
-class ManyTrialsOracle(keras_tuner.Oracle):
+# KerasTuner's base class of all that has a state; it has no public path.
+Stateful: Any = kt_trial.Trial.__bases__[0]
+
+
+class AtomicFiles(Stateful):
+    """Writes states such that a file is whole, whenever the process dies."""
+
+    def save(self, fname: str) -> str:
+        """Saves the state, as `Stateful.save` does."""
+        if is_remote(fname):
+            return super().save(fname)
+        return write_state(fname, self.get_state())
+
+
+def is_remote(path: Any) -> bool:
+    """Whether a path lies in a store that only TensorFlow can write to."""
+    return "://" in str(path)
+
+
+def write_state(fname: str, state: dict[str, Any]) -> str:
+    """Writes JSON as KerasTuner reads it, atomically."""
+    text = json.dumps(state)
+    _files.write_text(Path(fname), text)
+    return text
+
+
+class ManyTrialsOracle(keras_tuner.Oracle, AtomicFiles):
     """Hands out many trials at once, each to a tuner id of its own.
 
     Give each open trial its own id, such as `"tuner0/lane3"`. An id that asks
@@ -30,6 +59,7 @@ class ManyTrialsOracle(keras_tuner.Oracle):
     trials: dict[str, Any]
 
     def __init__(self, *, seed: int | None = None, **arguments: Any):
+        self._is_reporting = False
         super().__init__(seed=seed, **arguments)
         if seed is not None:
             self.seed = seed  # KerasTuner takes 0 for no seed.
@@ -62,6 +92,32 @@ class ManyTrialsOracle(keras_tuner.Oracle):
             # A retry would report to the same steps, and the mean of a value
             # and the NaN of the first run is NaN.
             _forget(own)
+
+    def report(
+        self, trial_id: str, reports: Iterable[tuple[int, dict]]
+    ) -> None:
+        """Notes values of many steps, and writes the trial once.
+
+        Args:
+            trial_id: The trial.
+            reports: Steps with their metrics, as of `update_trial`.
+        """
+        self._is_reporting = True
+        try:
+            for step, metrics in reports:
+                self.update_trial(trial_id, metrics, step=step)
+        finally:
+            self._is_reporting = False
+
+    def _save_trial(self, trial: Any) -> None:
+        # Private: KerasTuner writes in place, at every value of every step.
+        if self._is_reporting:
+            return
+        folder = self._get_trial_dir(trial.trial_id)
+        if is_remote(folder):
+            super()._save_trial(trial)
+        else:
+            write_state(f"{folder}/trial.json", trial.get_state())
 
     def is_open(self, trial: Any) -> bool:
         """Whether a trial has yet to end, by `end_trial`."""

@@ -1,0 +1,395 @@
+"""Trains a batch of trials together, and survives being killed."""
+
+import dataclasses
+import gc
+import json
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerascomp import _files
+from kerascomp._compat import keras
+from kerascomp.population import _choice, _members, _training
+
+Key = tuple[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lane:
+    """One training: a trial with one seed.
+
+    Attributes:
+        key: The trial, and which of its executions this is.
+        build: Returns the compiled model.
+        seed: Set before building, and the seed of the data order.
+        batch_size: Samples in a batch.
+        epochs: The epochs to run, counted from 0.
+        start: Weights and optimizer to begin with; None for those built.
+        hyperparameters: To recognize the lane after an interruption.
+    """
+
+    key: Key
+    build: Callable[[], Any]
+    seed: int
+    batch_size: int
+    epochs: range
+    start: Sequence[np.ndarray] | None = None
+    hyperparameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of a lane.
+
+    Attributes:
+        lane: Which it was.
+        model: With its last weights; None if it could not be built.
+        history: As of `keras.callbacks.History`.
+        best: What the keeper of the best epoch knows.
+        diverged: The step at which it diverged, or None.
+        error: The exception that ended it, or None.
+        details: Its traceback.
+        pruned: The epoch before which it was pruned, or None.
+    """
+
+    lane: Lane
+    model: Any = None
+    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    best: "BestEpoch | None" = None
+    diverged: int | None = None
+    error: Exception | None = None
+    details: str = ""
+    pruned: int | None = None
+
+    @property
+    def state(self) -> list[np.ndarray]:
+        """The last weights and the optimizer, for `Lane.start`."""
+        return _training.state_of(self.model)
+
+
+class BestEpoch(keras.callbacks.Callback):
+    """Keeps the weights of the epoch with the best objective.
+
+    Args:
+        objective: KerasTuner's.
+    """
+
+    lane_wise = True
+
+    def __init__(self, objective: Any):
+        super().__init__()
+        self.objective = objective
+        self.score: float | None = None
+        self.epoch: int | None = None
+        self.weights: list[np.ndarray] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs = logs or {}
+        if not self.objective.has_value(logs):
+            raise MissingObjectiveError(
+                f"The objective {self.objective.name!r} is not among what the "
+                f"model reports: {', '.join(sorted(logs))}. Compile the model "
+                "with the metric, pass `validation_data` or "
+                "`validation_split` for names with val_, or choose another "
+                "objective."
+            )
+        score = float(self.objective.get_value(logs))
+        if np.isnan(score):
+            return
+        if self.score is None or self.objective.better_than(score, self.score):
+            self.score, self.epoch = score, epoch
+            self.weights = self.model.get_weights()
+
+
+class MissingObjectiveError(ValueError):
+    """The objective is not among what a model reports."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Halving:
+    """Ends the worse trials early, and leaves their lanes to nobody.
+
+    Attributes:
+        factor: One in so many trials goes on at every rung.
+        first: Epochs until the first rung.
+    """
+
+    factor: int
+    first: int
+
+    def rungs(self, epochs: int) -> list[int]:
+        """Returns after how many epochs trials are compared."""
+        found, rung = [], self.first
+        while rung < epochs:
+            found.append(rung)
+            rung *= self.factor
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What all batches of a search have in common.
+
+    Attributes:
+        plan: Returns the plan for lanes, with these callbacks for each.
+        objective: KerasTuner's.
+        programs: What was compiled, for all batches.
+        callbacks: Returns the callbacks of a lane.
+        engine: As of `Population`.
+        max_lanes: As of `Population`.
+        halving: Whether to end the worse trials early.
+        checkpoint: The file to resume from after an interruption.
+        on_epoch: Is called with the lanes that finished an epoch.
+    """
+
+    plan: Callable[[Sequence[Lane], list[list]], _training.Plan]
+    objective: Any
+    programs: _choice.Programs
+    callbacks: Callable[[Lane, Any], list]
+    engine: str = "auto"
+    max_lanes: int | None = None
+    halving: Halving | None = None
+    checkpoint: Path | None = None
+    on_epoch: Callable[[list[Lane]], None] | None = None
+
+
+def run(lanes: Sequence[Lane], settings: Settings) -> list[Outcome]:
+    """Trains lanes, and returns what became of each.
+
+    Errors in building or training a model are outcomes. If the training of
+    all together fails, every lane is trained alone, to find out whose fault it
+    is.
+    """
+    outcomes = [_built(lane) for lane in lanes]
+    sound = [outcome for outcome in outcomes if outcome.error is None]
+    try:
+        _train(sound, settings)
+    except MissingObjectiveError:
+        raise
+    except Exception as error:
+        for outcome in sound:
+            _train_alone(outcome, settings, error, len(sound) > 1)
+    return outcomes
+
+
+def forget(outcomes: list[Outcome]) -> None:
+    """Frees what Keras keeps of models that are not needed any more."""
+    outcomes.clear()
+    keras.utils.clear_session(free_memory=False)
+    gc.collect()
+
+
+def _built(lane: Lane) -> Outcome:
+    outcome = Outcome(lane)
+    try:
+        keras.utils.set_random_seed(lane.seed)
+        outcome.model = lane.build()
+        _members.check([outcome.model])
+    except Exception as error:
+        if _is_fatal(error):
+            raise
+        outcome.error, outcome.details = error, traceback.format_exc()
+    return outcome
+
+
+def _is_fatal(error: Exception) -> bool:
+    from keras_tuner import errors
+
+    return isinstance(error, errors.FatalError)
+
+
+def _train_alone(
+    outcome: Outcome, settings: Settings, error: Exception, anew: bool
+) -> None:
+    if anew:
+        again = _built(outcome.lane)
+        outcome.model, outcome.error = again.model, again.error
+        if outcome.error is not None:
+            return
+        try:
+            _train([outcome], settings)
+            return
+        except MissingObjectiveError:
+            raise
+        except Exception as own:
+            error = own
+    outcome.error = error
+    outcome.details = "".join(traceback.format_exception(error))
+
+
+def _train(outcomes: Sequence[Outcome], settings: Settings) -> None:
+    if not outcomes:
+        return
+    lanes = [outcome.lane for outcome in outcomes]
+    plan = settings.plan(
+        lanes,
+        [
+            [
+                *settings.callbacks(outcome.lane, outcome.model),
+                BestEpoch(settings.objective),
+            ]
+            for outcome in outcomes
+        ],
+    )
+    checkpoint = _Checkpoint(settings.checkpoint, outcomes)
+
+    def after_epoch(going: list[int]) -> None:
+        checkpoint.save(training)
+        if settings.on_epoch is not None:
+            settings.on_epoch([lanes[place] for place in going])
+
+    training = _training.Training(
+        [outcome.model for outcome in outcomes],
+        settings.programs,
+        plan,
+        settings.engine,
+        settings.max_lanes,
+        after_epoch,
+    )
+    for place, lane in enumerate(lanes):
+        if lane.start is not None:
+            training.begin_with(place, lane.start)
+    checkpoint.restore(training)
+    for rung in _rungs(settings, outcomes, training):
+        training.advance(rung)
+        _prune(training, outcomes, rung, settings)
+    training.advance()
+    for place, outcome in enumerate(outcomes):
+        outcome.history = training.history[place]
+        outcome.diverged = training.history.diverged[place]
+        outcome.best = training.history.callbacks[place][-1]
+
+
+def _rungs(
+    settings: Settings,
+    outcomes: Sequence[Outcome],
+    training: _training.Training,
+) -> list[int]:
+    """The rungs that an interrupted training had not yet passed."""
+    if settings.halving is None:
+        return []
+    done = max((o.pruned for o in outcomes if o.pruned is not None), default=0)
+    passed = min(training.next_epochs(), default=0)
+    stop = max(outcome.lane.epochs.stop for outcome in outcomes)
+    rungs = settings.halving.rungs(stop)
+    return [rung for rung in rungs if rung > done and rung >= passed]
+
+
+def _prune(
+    training: _training.Training,
+    outcomes: Sequence[Outcome],
+    rung: int,
+    settings: Settings,
+) -> None:
+    """Drops the trials that are not among the best at a rung."""
+    factor = settings.halving.factor if settings.halving else 1
+    sign = 1 if settings.objective.direction == "min" else -1
+    losses: dict[str, list[float]] = {}
+    for place in training.running:
+        score = training.history.callbacks[place][-1].score
+        loss = np.inf if score is None else sign * score
+        losses.setdefault(outcomes[place].lane.key[0], []).append(loss)
+    # Stable: equal trials rank in the order of their start.
+    ranked = sorted(losses, key=lambda trial: float(np.mean(losses[trial])))
+    kept = ranked[: max(-(-len(ranked) // factor), 1)]
+    ends = [
+        place
+        for place in training.running
+        if outcomes[place].lane.key[0] not in kept
+    ]
+    for place in ends:
+        outcomes[place].pruned = rung
+    training.drop(ends)
+
+
+class _Checkpoint:
+    """The lanes' states in one file, renewed as epochs end.
+
+    Writing takes at most a tenth of the time: where it takes longer than an
+    epoch does, some epochs are not saved.
+    """
+
+    _SHARE = 0.1
+
+    def __init__(self, path: Path | None, outcomes: Sequence[Outcome]):
+        self._path = path
+        self._outcomes = outcomes
+        self._due = 0.0
+
+    def save(self, training: _training.Training) -> None:
+        """Writes the states of all lanes, unless it was done just now."""
+        began = time.perf_counter()
+        if self._path is None or began < self._due:
+            return
+        arrays: list[np.ndarray] = []
+        entries = []
+        for place, outcome in enumerate(self._outcomes):
+            state = vars(training.lane_state(place))
+            entries.append(
+                {
+                    "lane": _identity(outcome.lane),
+                    "pruned": outcome.pruned,
+                    "state": _packed(state, arrays),
+                }
+            )
+        named: Any = {str(index): array for index, array in enumerate(arrays)}
+        with _files.atomic_path(self._path) as temporary:
+            np.savez(temporary, entries=json.dumps(entries), **named)
+        now = time.perf_counter()
+        self._due = now + (now - began) * (1 / self._SHARE - 1)
+
+    def restore(self, training: _training.Training) -> None:
+        """Continues the lanes that the file knows."""
+        if self._path is None or not self._path.exists():
+            return
+        places = {
+            json.dumps(_identity(outcome.lane)): place
+            for place, outcome in enumerate(self._outcomes)
+        }
+        with np.load(self._path) as file:
+            for entry in json.loads(str(file["entries"])):
+                place = places.get(json.dumps(entry["lane"]))
+                if place is None:
+                    continue
+                state = _unpacked(entry["state"], file)
+                training.restore(place, _training.LaneState(**state))
+                self._outcomes[place].pruned = entry["pruned"]
+
+
+def _identity(lane: Lane) -> dict[str, Any]:
+    """What tells a lane from those of another search."""
+    return _files.as_json(
+        {
+            "key": lane.key,
+            "seed": lane.seed,
+            "epochs": [lane.epochs.start, lane.epochs.stop],
+            "hyperparameters": lane.hyperparameters,
+        }
+    )
+
+
+def _packed(value: Any, arrays: list[np.ndarray]) -> Any:
+    """Returns plain data as JSON takes them, arrays put aside."""
+    if isinstance(value, np.ndarray | np.generic):
+        arrays.append(np.asarray(value))
+        return {"array": len(arrays) - 1}
+    if isinstance(value, dict):
+        return {k: _packed(v, arrays) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_packed(v, arrays) for v in value]
+    return value
+
+
+def _unpacked(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Undoes `_packed`."""
+    if isinstance(value, dict) and value.keys() == {"array"}:
+        return arrays[str(value["array"])]
+    if isinstance(value, dict):
+        return {k: _unpacked(v, arrays) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_unpacked(v, arrays) for v in value]
+    return value
