@@ -87,15 +87,18 @@ class Arrays:
             own.weight = self.weight[lanes]
         own.steps_per_epoch = self.steps_per_epoch
         own.orders = self.orders
-        own.used = self.used
         if self.orders is not None:
+            own.used = self.orders.size(lanes[0])
             own.order = self.orders.of_lanes(lanes)
         return own
 
     def use(self, orders: "Orders") -> None:
         """Sets which samples the lanes see, and in which order."""
         self.orders = orders
-        self.used = orders.samples
+
+    def size(self, lane: int) -> int:
+        """The number of samples that a lane sees."""
+        return self.used if self.orders is None else self.orders.size(lane)
 
     def epoch(self, number: int = 0) -> Iterator[_program.Batch]:
         """Yields the batches of an epoch.
@@ -134,20 +137,22 @@ class Orders:
     Args:
         samples: How many there are.
         seeds: The seed of each lane's order, None for the order as it is.
-        subsets: `(lanes, n)`: the indices of each lane's samples; None for
-            all.
+        subsets: The indices of each lane's samples; None for all.
     """
 
     def __init__(
         self,
         samples: int,
         seeds: Sequence[int | None],
-        subsets: np.ndarray | None = None,
+        subsets: Sequence[np.ndarray] | None = None,
     ):
         self._all = np.arange(samples)
         self._seeds = list(seeds)
         self._subsets = subsets
-        self.samples = samples if subsets is None else subsets.shape[1]
+
+    def size(self, lane: int) -> int:
+        """The number of samples that a lane sees."""
+        return len(self._all if self._subsets is None else self._subsets[lane])
 
     def of_lanes(
         self, lanes: Sequence[int]
@@ -155,7 +160,7 @@ class Orders:
         """Returns the order of a pass over the data, by its number.
 
         It is `(lanes, n)`, or `(n,)` if these lanes have it in common, or
-        None for all samples as they are.
+        None for all samples as they are. All lanes see the same number.
         """
         seeds = [self._seeds[lane] for lane in lanes]
         common = len(set(seeds)) == 1 and self._subsets is None
@@ -217,6 +222,9 @@ class Stream:
         """All lanes see the same batches, of the size in which they come."""
         del lanes, batch_size
         return self
+
+    def size(self, lane: int) -> None:
+        """The number of samples that a lane sees: the same for all."""
 
     def epoch(self, number: int = 0) -> Iterator[_program.Batch]:
         """Yields the batches of an epoch."""

@@ -73,25 +73,25 @@ class Lanes:
             )
         subsets = getattr(self, name)
         if subsets is not None:
-            subsets = self._checked(np.asarray(subsets), samples, name)
+            subsets = self._checked(subsets, samples, name)
         return _data.Orders(samples, seeds, subsets)
 
-    def _checked(
-        self, subsets: np.ndarray, samples: int, name: str
-    ) -> np.ndarray:
-        shape_fits = subsets.ndim == 2 and len(subsets) == self.count
-        if not (shape_fits and np.issubdtype(subsets.dtype, np.integer)):
+    def _checked(self, subsets: Any, samples: int, name: str) -> list:
+        if len(subsets) != self.count:
             raise ValueError(
-                f"`{name}` must be integers of the shape ({self.count}, n), "
-                "the indices of each lane's samples. Received: "
-                f"{name}.shape={subsets.shape}, dtype={subsets.dtype}"
+                f"`{name}` must be the indices of the samples of each of the "
+                f"{self.count} lanes. Received: {len(subsets)} sets of them"
             )
-        if not subsets.size or subsets.min() < 0 or subsets.max() >= samples:
-            raise ValueError(
-                f"`{name}` must be indices from 0 to {samples - 1}, at least "
-                f"one for each lane. Received: {subsets!r}"
-            )
-        return subsets
+        checked = [np.asarray(own) for own in subsets]
+        for lane, own in enumerate(checked):
+            sound = own.ndim == 1 and np.issubdtype(own.dtype, np.integer)
+            sound = sound and len(own) and own.min() >= 0
+            if not sound or own.max() >= samples:
+                raise ValueError(
+                    f"`{name}` must be indices from 0 to {samples - 1}, at "
+                    f"least one for each lane. Received: {name}[{lane}]={own!r}"
+                )
+        return checked
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,8 @@ class Histories(list):
     Attributes:
         diverged: For each lane, the step (counted from 0, within `fit`) whose
             loss or weights were not finite; None for lanes that stayed sound.
+        seconds: For each lane and epoch, its share of the time that the
+            training steps of its program took.
         callbacks: For each lane, its copies of the callbacks of `fit`.
         notes: What happened that a user should know, such as programs that
             were cut into parts for want of memory.
@@ -24,6 +26,7 @@ class Histories(list):
     def __init__(self, lanes: int):
         super().__init__({} for _ in range(lanes))
         self.diverged: list[int | None] = [None] * lanes
+        self.seconds: list[list[float]] = [[] for _ in range(lanes)]
         self.callbacks: list[list] = [[] for _ in range(lanes)]
         self.notes: list[str] = []
 

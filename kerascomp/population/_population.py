@@ -150,8 +150,8 @@ class Population:
                 see the same batches. None gives all lanes one order, which
                 follows from Python's random state, as set by
                 `keras.utils.set_random_seed`.
-            samples: `(lanes, n)` indices of the samples that each lane trains
-                on: the folds of a cross-validation are lanes. None for all.
+            samples: The indices of the samples that each lane trains on, so
+                that the folds of a cross-validation are lanes. None for all.
             validation_samples: The same for the validation data.
 
         Returns:

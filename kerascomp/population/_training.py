@@ -1,6 +1,7 @@
 """The training of a population, which may pause and lose lanes."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -176,7 +177,13 @@ class Training:
             [self._models[lane] for lane in lanes],
             self._max_lanes,
             [
-                (plan.batch_sizes[n], self._left(n, until), self._steps[n])
+                (
+                    plan.batch_sizes[n],
+                    self._left(n, until),
+                    self._steps[n],
+                    plan.data.size(n),
+                    plan.validation and plan.validation.size(n),
+                )
                 for n in lanes
             ],
             self._programs.lift_all,
@@ -326,6 +333,7 @@ class _Run:
 
     def train(self, epoch: int, step: int) -> int:
         """Trains an epoch; returns the number of steps so far."""
+        began = time.perf_counter()
         self._call("on_epoch_begin", epoch, {})
         self.engine.reset_metrics()
         hooks = any(own.has_batch_hooks for own in self._callbacks)
@@ -338,6 +346,9 @@ class _Run:
                 for lane in self.running:
                     self._callbacks[lane].call("on_train_batch_end", number, {})
         self._logs = self.engine.logs()
+        share = (time.perf_counter() - began) / len(self.running)
+        for lane in self.running:
+            self._history.seconds[self.lanes[lane]].append(share)
         return step
 
     def _before_step(self, number: int) -> None:
