@@ -84,9 +84,10 @@ class Lanes:
             )
         checked = [np.asarray(own) for own in subsets]
         for lane, own in enumerate(checked):
-            sound = own.ndim == 1 and np.issubdtype(own.dtype, np.integer)
-            sound = sound and len(own) and own.min() >= 0
-            if not sound or own.max() >= samples:
+            indices = own.ndim == 1 and np.issubdtype(own.dtype, np.integer)
+            if not (
+                indices and len(own) and 0 <= own.min() <= own.max() < samples
+            ):
                 raise ValueError(
                     f"`{name}` must be indices from 0 to {samples - 1}, at "
                     f"least one for each lane. Received: {name}[{lane}]={own!r}"

@@ -58,6 +58,7 @@ class LaneState:
         variables: Weights and optimizer, as arrays.
         history: The lane's history so far.
         callbacks: What its callbacks remember.
+        seconds: As of `Histories.seconds`.
         diverged: The step at which it diverged, or None.
         stopped: Whether it ended.
     """
@@ -67,6 +68,7 @@ class LaneState:
     variables: list[np.ndarray]
     history: dict[str, list[float]]
     callbacks: list[dict[str, Any]]
+    seconds: list[float] = dataclasses.field(default_factory=list)
     diverged: int | None = None
     stopped: bool = False
 
@@ -146,6 +148,7 @@ class Training:
             variables=variables,
             history=self.history[lane],
             callbacks=self._callbacks[lane].state(),
+            seconds=self.history.seconds[lane],
             diverged=self.history.diverged[lane],
             stopped=lane not in self.running,
         )
@@ -163,6 +166,7 @@ class Training:
         self.begin_with(lane, state.variables)
         self._next[lane], self._steps[lane] = state.epoch, state.step
         self.history[lane].update(state.history)
+        self.history.seconds[lane].extend(state.seconds)
         self.history.diverged[lane] = state.diverged
         self._restored[lane] = state
         if state.stopped:

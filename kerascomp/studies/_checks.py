@@ -10,6 +10,7 @@ import keras_tuner
 
 from kerascomp import _validation
 from kerascomp.datasets import Dataset
+from kerascomp.population._population import ENGINES
 from kerascomp.studies import _models, _search, _space
 from kerascomp.studies._errors import StudyError
 
@@ -45,6 +46,49 @@ def check_arguments(
             "Hyperband's number of trials follows from `epochs`. Leave "
             f"`max_trials` out. Received: max_trials={max_trials}"
         )
+
+
+def check_lanes(
+    data: Dataset,
+    algorithm: str,
+    seeds: int,
+    folds: int | None,
+    halving: int | None,
+) -> None:
+    """Raises a `StudyError` unless folds and halving can be had."""
+    try:
+        if folds is not None:
+            _validation.at_least("folds", folds, 2)
+        if halving is not None:
+            _validation.at_least("halving", halving, 2)
+    except (TypeError, ValueError) as error:
+        raise StudyError(str(error)) from error
+    if folds is not None and seeds != 1:
+        raise StudyError(
+            "Every trial is trained once for each fold or for each seed: pass "
+            f"`folds` or `seeds`. Received: folds={folds}, seeds={seeds}"
+        )
+    pooled = len(data.train) + len(data.validation)
+    if folds is not None and folds > pooled:
+        raise StudyError(
+            f"There are {pooled} samples in the training and validation part, "
+            f"fewer than folds. Received: folds={folds}"
+        )
+    if halving is not None and algorithm == "hyperband":
+        raise StudyError(
+            "Hyperband ends trials early by itself: leave `halving` out. "
+            f"Received: halving={halving}"
+        )
+
+
+def check_engine(engine: str, max_lanes: int | None) -> None:
+    """Raises a `StudyError` unless the arguments of lanes are in range."""
+    try:
+        _validation.one_of("engine", engine, ENGINES)
+        if max_lanes is not None:
+            _validation.at_least("max_lanes", max_lanes, 1)
+    except (TypeError, ValueError) as error:
+        raise StudyError(str(error)) from error
 
 
 def check_grid(

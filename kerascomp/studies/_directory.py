@@ -20,6 +20,7 @@ _OWN = (
     "runs",
     "weights",
     "states",
+    "running.npz",
     "keras_tuner",
     "best",
     ".writing-best",

@@ -15,11 +15,11 @@ class Silent:
     def start(self, title: str, total: int | None, done: int) -> None:
         """The search starts, or goes on after `done` trials of `total`."""
 
-    def trial(self, trial: str, values: dict[str, Any]) -> None:
-        """A trial starts."""
+    def batch(self, trials: int, epochs: int) -> None:
+        """Trials start together; `epochs` is the sum over all trainings."""
 
-    def epoch(self, epoch: int, epochs: int) -> None:
-        """An epoch has ended; `epoch` counts from 1."""
+    def epochs(self, trainings: int) -> None:
+        """So many trainings have ended an epoch."""
 
     def finish_trial(self, trial: _records.Trial, objective: str) -> None:
         """All runs of a trial have ended."""
@@ -51,16 +51,19 @@ class Terminal(Silent):
         self._trials = self._bars.add_task(
             "trials", total=total, completed=done
         )
-        self._epochs = self._bars.add_task("epochs", total=None)
+        self._bar = self._bars.add_task("epochs", total=None)
         self._bars.start()
 
-    def trial(self, trial: str, values: dict[str, Any]) -> None:
+    def batch(self, trials: int, epochs: int) -> None:
         self._bars.update(
-            self._epochs, description=f"trial {trial}", completed=0
+            self._bar,
+            description=f"epochs of {trials} at once",
+            completed=0,
+            total=epochs,
         )
 
-    def epoch(self, epoch: int, epochs: int) -> None:
-        self._bars.update(self._epochs, completed=epoch, total=epochs)
+    def epochs(self, trainings: int) -> None:
+        self._bars.advance(self._bar, trainings)
 
     def finish_trial(self, trial: _records.Trial, objective: str) -> None:
         self._bars.advance(self._trials)
@@ -73,6 +76,8 @@ class Terminal(Silent):
         else:
             spread = "" if trial.std is None else f" ± {trial.std:.4f}"
             result = f"{objective} {trial.score:.4f}{spread}"
+            pruned = trial.pruned_epoch
+            result += "" if pruned is None else f", ended after {pruned}"
         self.say(f"{trial.id}  {values}  {result}  {trial.seconds:.1f} s")
 
     def say(self, text: str) -> None:

@@ -34,6 +34,8 @@ class Run:
     score: float | None = None  # The objective at the best epoch.
     best_epoch: int | None = None  # Counted from 0.
     diverged_epoch: int | None = None
+    # After how many epochs it was ended, for others were better; else None.
+    pruned_epoch: int | None = None
     first_epoch: int = 0  # Above 0 where Hyperband continued a run.
     # Metric -> value of each epoch from `first_epoch` on, None where it was
     # not finite. Besides the logs of `fit` there is "seconds": the time of the
@@ -42,7 +44,8 @@ class Run:
         default_factory=dict
     )
     updates_per_epoch: int | None = None
-    seconds: float = 0.0  # Wall clock, building and tracing included.
+    # Its share of the time of the training steps, compiling included.
+    seconds: float = 0.0
     examples_per_second: float | None = None  # Median, without first epoch.
 
     def at_best(self) -> dict[str, float | None]:
@@ -66,6 +69,11 @@ class Trial:
         """The worst status of the runs."""
         statuses = [run.status for run in self.runs]
         return next((s for s in (FAILED, DIVERGED) if s in statuses), COMPLETED)
+
+    @property
+    def pruned_epoch(self) -> int | None:
+        """After how many epochs the trial was ended early, None if not."""
+        return self.runs[0].pruned_epoch
 
     @property
     def message(self) -> str:
@@ -222,6 +230,7 @@ _TRIAL_COLUMNS = [
     "scores",
     "best_epoch",
     "diverged_epoch",
+    "pruned_epoch",
     "seconds",
     "updates_per_epoch",
     "updates",
@@ -255,6 +264,7 @@ def _trial_row(trial: Trial) -> list[Any]:
             ),
             None,
         ),
+        trial.pruned_epoch,
         round(trial.seconds, 3),
         first.updates_per_epoch,
         (first.updates_per_epoch or 0) * epochs,

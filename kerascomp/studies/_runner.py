@@ -1,12 +1,9 @@
 """Trains models: the one place where a batch of trials is executed."""
 
 import dataclasses
-import math
-import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import keras_tuner
@@ -14,8 +11,10 @@ import numpy as np
 
 from kerascomp import _compat, _files, callbacks
 from kerascomp.datasets import Dataset
-from kerascomp.studies import _records
+from kerascomp.population import _choice, _fitting, _training
+from kerascomp.studies import _folds, _records
 from kerascomp.studies._search import Proposal
+from kerascomp.tuners import _batch
 
 DEFAULT_BATCH_SIZE = 32
 
@@ -27,42 +26,71 @@ class Job:
     proposal: Proposal
     seed: int
 
-
-class Executor(Protocol):
-    """Runs jobs, in any order and any number at a time."""
-
-    def run(self, jobs: Sequence[Job]) -> Iterator[_records.Run]:
-        """Yields the outcome of each job as soon as it is known."""
+    @property
+    def key(self) -> tuple[str, int]:
+        """The trial and the seed."""
+        return self.proposal.trial, self.seed
 
 
 @dataclasses.dataclass(frozen=True)
-class Sequential:
-    """Trains one model after another with `fit`."""
+class Executor:
+    """Trains jobs together, as many as are differing in numbers alone.
+
+    Attributes:
+        build: Returns a compiled model for hyperparameters.
+        data: What to train on.
+        objective: What is improved.
+        epochs: Of a whole run; Hyperband stops some before.
+        seed: Of the study.
+        directory: Of the study.
+        folds: Folds of a cross-validation, in place of seeds; or None.
+        halving: Whether the worse trials are ended early.
+        engine: As of `Population`.
+        on_epoch: Is called with the number of trainings that ended an epoch;
+            returns whether to stop.
+    """
 
     build: Callable[[Any], keras.Model]
     data: Dataset
     objective: keras_tuner.Objective
-    epochs: int  # Of a whole run; Hyperband stops some before.
+    epochs: int
     seed: int
     directory: Path
-    on_epoch: Callable[[int, int], None]
+    folds: int | None = None
+    halving: _batch.Halving | None = None
+    engine: str = "auto"
+    on_epoch: Callable[[int], bool] = lambda _: False
+    programs: _choice.Programs = dataclasses.field(
+        default_factory=lambda: _choice.Programs(lift_all=True)
+    )
 
     def run(self, jobs: Sequence[Job]) -> Iterator[_records.Run]:
-        for job in jobs:
-            started = time.perf_counter()
-            try:
-                run = self._train(job)
-            except Exception as error:  # A trial that fails is a result.
-                run = self._outcome(
-                    job,
-                    status=_records.FAILED,
-                    message=f"{type(error).__name__}: {error}",
-                    traceback=traceback.format_exc(),
-                )
-            # Keras keeps what every model has built; this collects it, too.
-            keras.utils.clear_session()
-            seconds = time.perf_counter() - started
-            yield dataclasses.replace(run, seconds=seconds)
+        """Yields the outcome of each job.
+
+        Raises:
+            Stopped: If `on_epoch` says so. The next `run` with the same jobs
+                goes on there.
+        """
+        proposals = {job.key: job.proposal for job in jobs}
+        settings = _batch.Settings(
+            plan=self._plan,
+            objective=self.objective,
+            programs=self.programs,
+            callbacks=self._callbacks,
+            engine=self.engine,
+            halving=self.halving,
+            checkpoint=self.checkpoint,
+            on_epoch=lambda lanes: self.on_epoch(len(lanes)),
+        )
+        outcomes = _batch.run([self._lane(job) for job in jobs], settings)
+        for outcome in outcomes:
+            yield self._run_of(outcome, proposals[outcome.lane.key])
+        _batch.forget(outcomes)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file from which an interrupted batch goes on."""
+        return self.directory / "running.npz"
 
     def weights_path(self, trial: str, seed: int) -> Path:
         """Returns where the weights of a run's best epoch are kept."""
@@ -72,80 +100,53 @@ class Sequential:
         """Returns where the state at a run's end is kept, for Hyperband."""
         return self.directory / "states" / f"{trial}_seed_{seed}.npz"
 
-    def _train(self, job: Job) -> _records.Run:
-        proposal, values = job.proposal, job.proposal.values
-        keras.utils.set_random_seed(self._seed_of(job))
-        model = self.build(proposal.hyperparameters)
+    def _lane(self, job: Job) -> _batch.Lane:
+        proposal = job.proposal
+        start = None
         if proposal.continues:
-            restore_state(
-                model,
-                self.data.train.x[:1],
-                self.state_path(proposal.continues, job.seed),
-            )
-        watch = Watch(self.objective, self.on_epoch)
-        before = int(model.optimizer.iterations)
-        model.fit(
-            self.data.train.x,
-            self.data.train.y,
-            batch_size=values.get("batch_size", DEFAULT_BATCH_SIZE),
-            epochs=proposal.epochs,
-            initial_epoch=proposal.first_epoch,
-            validation_data=(self.data.validation.x, self.data.validation.y),
-            # Validation makes no updates, so its batches may be large.
-            validation_batch_size=1024,
-            callbacks=[*self._callbacks(model, values), watch],
-            verbose=0,
-        )
-        updates = int(model.optimizer.iterations) - before
-        if proposal.epochs < self.epochs and not watch.diverged:
-            save_state(model, self.state_path(proposal.trial, job.seed))
-        return self._finished(job, model, watch, updates)
-
-    def _finished(
-        self, job: Job, model: keras.Model, watch: "Watch", updates: int
-    ) -> _records.Run:
-        seconds = watch.curves["seconds"]
-        typical = float(np.median(seconds[1:] or seconds))
-        measured: dict[str, Any] = {
-            "curves": watch.curves,
-            "updates_per_epoch": updates // len(seconds),
-            "examples_per_second": len(self.data.train.x) / typical,
-        }
-        if watch.diverged:
-            epoch = job.proposal.first_epoch + len(seconds) - 1
-            return self._outcome(
-                job,
-                status=_records.DIVERGED,
-                message=f"not finite in epoch {epoch + 1}: {watch.diverged}",
-                diverged_epoch=epoch,
-                **measured,
-            )
-        model.set_weights(watch.best_weights)
-        path = self.weights_path(job.proposal.trial, job.seed)
-        with _files.atomic_path(path) as temporary:
-            model.save_weights(temporary, overwrite=True)
-        return self._outcome(
-            job,
-            status=_records.COMPLETED,
-            score=watch.best_score,
-            best_epoch=watch.best_epoch,
-            **measured,
+            path = self.state_path(proposal.continues, job.seed)
+            start = _batch.read_state(path)
+        return _batch.Lane(
+            key=job.key,
+            build=lambda: self.build(proposal.hyperparameters),
+            seed=self._seed_of(job),
+            batch_size=proposal.values.get("batch_size", DEFAULT_BATCH_SIZE),
+            epochs=range(proposal.first_epoch, proposal.epochs),
+            start=start,
+            hyperparameters=proposal.values,
         )
 
-    def _outcome(self, job: Job, **details: Any) -> _records.Run:
-        return _records.Run(
-            trial=job.proposal.trial,
-            seed=job.seed,
-            hyperparameters=job.proposal.values,
-            first_epoch=job.proposal.first_epoch,
-            **details,
-        )
+    def _seed_of(self, job: Job) -> int:
+        """The same for all trials, which makes them comparable."""
+        keys = [self.seed, 0 if self.folds else job.seed]
+        return int(np.random.SeedSequence(keys).generate_state(1)[0] >> 1)
 
-    def _callbacks(self, model: keras.Model, values: dict[str, Any]) -> list:
+    def _plan(
+        self, lanes: Sequence[_batch.Lane], own_callbacks: list[list]
+    ) -> _training.Plan:
+        numbers = [lane.key[1] for lane in lanes]
+        parts = _folds.parts(self.data, self.folds, self.seed, numbers)
+        given = _fitting.Given(
+            parts.x, parts.y, validation_data=parts.validation
+        )
+        differing = _fitting.Lanes(
+            len(lanes),
+            [lane.batch_size for lane in lanes],
+            [lane.epochs.stop for lane in lanes],
+            [lane.epochs.start for lane in lanes],
+            [lane.seed for lane in lanes],
+            parts.samples,
+            parts.validation_samples,
+        )
+        steps = _fitting.Steps()
+        return _fitting.plan(given, differing, steps, own_callbacks, 0)
+
+    def _callbacks(self, lane: _batch.Lane, model: keras.Model) -> list:
         """Warmup-cosine where the rate can be set, and gradient norms."""
         chosen: list = [callbacks.GradientNormMonitor(per_layer=False)]
         rate = _constant_rate(model)
         if rate is not None:
+            values = lane.hyperparameters
             warmup = values.get("warmup_fraction", 0.1) * self.epochs
             chosen.append(
                 callbacks.WarmupCosine(
@@ -156,81 +157,78 @@ class Sequential:
             )
         return chosen
 
-    def _seed_of(self, job: Job) -> int:
-        """The same for all trials, which makes them comparable."""
-        keys = [self.seed, job.seed, job.proposal.first_epoch]
-        return int(np.random.SeedSequence(keys).generate_state(1)[0] >> 1)
-
-
-class Watch(keras.callbacks.Callback):
-    """Records every epoch, keeps the best weights, stops at a NaN."""
-
-    def __init__(
-        self,
-        objective: keras_tuner.Objective,
-        on_epoch: Callable[[int, int], None],
-    ):
-        super().__init__()
-        self.objective = objective
-        self.on_epoch = on_epoch
-        self.curves: dict[str, list[float]] = {"seconds": []}
-        self.best_score: float | None = None
-        self.best_epoch: int | None = None
-        self.best_weights: list = []
-        self.diverged = ""
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._trained: float | None = None
-        self._started = time.perf_counter()
-
-    def on_test_begin(self, logs: dict | None = None) -> None:
-        # Validation starts, so the epoch's training steps are over.
-        self._trained = time.perf_counter() - self._started
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        values = {name: float(value) for name, value in (logs or {}).items()}
-        self.curves["seconds"].append(
-            self._trained or time.perf_counter() - self._started
+    def _run_of(
+        self, outcome: _batch.Outcome, proposal: Proposal
+    ) -> _records.Run:
+        trial, seed = outcome.lane.key
+        run = _records.Run(
+            trial=trial,
+            seed=seed,
+            status=_records.FAILED,
+            hyperparameters=proposal.values,
+            first_epoch=proposal.first_epoch,
         )
-        for name, value in values.items():
-            self.curves.setdefault(name, []).append(value)
-        score = values[self.objective.name]
-        for name, value in (
-            ("loss", values["loss"]),
-            (self.objective.name, score),
-        ):
-            if not math.isfinite(value):
-                self.diverged = name
-                self.model.stop_training = True
-                return
-        if self.best_score is None or self.objective.better_than(
-            score, self.best_score
-        ):
-            self.best_score, self.best_epoch = score, epoch
-            self.best_weights = self.model.get_weights()
-        self.on_epoch(epoch + 1, self.params["epochs"])
+        if outcome.error is not None:
+            error = outcome.error
+            return dataclasses.replace(
+                run,
+                message=f"{type(error).__name__}: {error}",
+                traceback=outcome.details,
+            )
+        run = dataclasses.replace(run, **self._measured(outcome))
+        best = outcome.best
+        if outcome.diverged is not None or best is None or best.score is None:
+            return self._diverged(run, outcome)
+        self._save(outcome, proposal)
+        return dataclasses.replace(
+            run,
+            status=_records.COMPLETED,
+            score=best.score,
+            best_epoch=best.epoch,
+            pruned_epoch=outcome.pruned,
+        )
 
+    def _measured(self, outcome: _batch.Outcome) -> dict[str, Any]:
+        seconds = outcome.seconds
+        typical = float(np.median(seconds[1:] or seconds))
+        samples = len(self.data.train.x)
+        if self.folds:
+            pooled = samples + len(self.data.validation.x)
+            samples = pooled - pooled // self.folds
+        return {
+            "curves": {"seconds": seconds, **outcome.history},
+            "updates_per_epoch": -(-samples // outcome.lane.batch_size),
+            "examples_per_second": samples / typical,
+            "seconds": sum(seconds),
+        }
 
-def save_state(model: keras.Model, path: Path) -> None:
-    """Saves weights and optimizer state, to go on from there."""
-    arrays = [keras.ops.convert_to_numpy(v) for v in _state_variables(model)]
-    with _files.atomic_path(path) as temporary:
-        np.savez(temporary, *arrays)
+    def _diverged(
+        self, run: _records.Run, outcome: _batch.Outcome
+    ) -> _records.Run:
+        epochs = len(outcome.history.get("loss", ()))
+        epoch = run.first_epoch + epochs - 1
+        what = f"not finite in epoch {epoch + 1}: {self.objective.name}"
+        if outcome.diverged is not None:
+            what = (
+                f"not finite in epoch {epoch + 1}, at step "
+                f"{outcome.diverged} (counted from 0): loss or weights"
+            )
+        return dataclasses.replace(
+            run,
+            status=_records.DIVERGED,
+            message=what,
+            diverged_epoch=epoch,
+        )
 
-
-def restore_state(model: keras.Model, sample: Any, path: Path) -> None:
-    """Loads what `save_state` saved into a newly built model."""
-    model(sample)
-    model.optimizer.build(model.trainable_variables)
-    with np.load(path) as arrays:
-        for variable, name in zip(
-            _state_variables(model), arrays.files, strict=True
-        ):
-            variable.assign(arrays[name])
-
-
-def _state_variables(model: keras.Model) -> list:
-    return [*model.variables, *model.optimizer.variables]
+    def _save(self, outcome: _batch.Outcome, proposal: Proposal) -> None:
+        """Keeps the weights of the best epoch, and the state to go on with."""
+        trial, seed = outcome.lane.key
+        if proposal.epochs < self.epochs:
+            _batch.write_state(self.state_path(trial, seed), outcome.state)
+        if outcome.best is not None:
+            outcome.model.set_weights(outcome.best.weights)
+        with _files.atomic_path(self.weights_path(trial, seed)) as path:
+            outcome.model.save_weights(path, overwrite=True)
 
 
 def _constant_rate(model: keras.Model) -> float | None:

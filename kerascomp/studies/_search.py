@@ -1,10 +1,9 @@
-"""The search: a KerasTuner oracle that can be asked and told.
+"""The search: an oracle that can be asked for many trials, and told.
 
-An oracle is a deterministic function of its seed and of the scores it was
-told. A study therefore resumes by asking a new oracle and telling it the
-recorded scores again: that restores the state of all four exactly, which their
-own files do not (the grid's order and the Bayesian random state are not in
-them).
+An oracle is a deterministic function of its seed, of what it is asked and of
+the scores it is told. A study therefore resumes by asking a new oracle and
+telling it the recorded scores again, in the same batches: no file has to be
+trusted but the records themselves.
 """
 
 import dataclasses
@@ -14,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import keras_tuner
-from keras_tuner import oracles
 from keras_tuner.engine import trial as kt_trial
 
 from kerascomp import _files
+from kerascomp.tuners import (
+    _bayesian,
+    _grid,
+    _hyperband,
+    _oracle,
+    _random,
+)
 
 ALGORITHMS = ("random", "grid", "bayesian", "hyperband")
 PROJECT = "keras_tuner"  # KerasTuner's project folder within the directory.
 
-# What an oracle is told of a run without a score, so that it stays away from
-# there. Hyperband waits for every trial of a round: one without a score would
-# cost the next round a place.
-_WORST = 1e12
 # KerasTuner's names for where a Hyperband trial starts and ends.
 _BUDGET = ("tuner/epochs", "tuner/initial_epoch", "tuner/trial_id")
 
@@ -64,7 +65,7 @@ class Search:
 
     def __init__(self, plan: Plan, build: Callable[[Any], Any], scratch: Path):
         self._plan = plan
-        self._oracle = _oracle(plan)
+        self._oracle = _make_oracle(plan)
         self._oracle.verbose = 0
         # A tuner gives the oracle its folder and finds the hyperparameters
         # that only `build` declares, before the first trial is handed out.
@@ -83,12 +84,21 @@ class Search:
         """The space, with what `build` declared."""
         return self._oracle.get_space()
 
-    def ask(self) -> Proposal | None:
-        """Returns the next trial to run, or None when the search is over."""
-        trial = self._oracle.create_trial("study")
-        if trial.status != kt_trial.TrialStatus.RUNNING:
-            return None
-        self._trials[trial.trial_id] = trial
+    def ask(self, most: int) -> list[Proposal]:
+        """Returns trials to run; none when the search is over.
+
+        Args:
+            most: How many, at most; the same in every process.
+        """
+        proposals = []
+        for lane in range(most):
+            trial = self._oracle.create_trial(f"study/{lane}")
+            if trial.status == kt_trial.TrialStatus.RUNNING:
+                self._trials[trial.trial_id] = trial
+                proposals.append(self._proposal(trial))
+        return proposals
+
+    def _proposal(self, trial: Any) -> Proposal:
         epochs, first, continues = (
             trial.hyperparameters.values.get(name) for name in _BUDGET
         )
@@ -103,14 +113,10 @@ class Search:
     def tell(self, trial_id: str, score: float | None, message: str) -> None:
         """Reports a trial's score, None for one that has none."""
         trial = self._trials.pop(trial_id)
-        if score is None and self._plan.algorithm == "hyperband":
-            maximizes = self._plan.objective.direction == "max"
-            self._update(trial_id, -_WORST if maximizes else _WORST)
-            trial.status = kt_trial.TrialStatus.COMPLETED
-        elif score is None:
-            trial.status = kt_trial.TrialStatus.FAILED
-        else:
-            self._update(trial_id, score)
+        trial.status = kt_trial.TrialStatus.FAILED
+        if score is not None:
+            metrics = {self._plan.objective.name: score}
+            self._oracle.update_trial(trial_id, metrics)
             trial.status = kt_trial.TrialStatus.COMPLETED
         trial.message = message or None
         self._oracle.end_trial(trial)
@@ -131,25 +137,18 @@ class Search:
         """Removes the scratch folder."""
         shutil.rmtree(self._scratch.parent, ignore_errors=True)
 
-    def _update(self, trial_id: str, score: float) -> None:
-        self._oracle.update_trial(trial_id, {self._plan.objective.name: score})
 
-
-def _oracle(plan: Plan) -> Any:
+def _make_oracle(plan: Plan) -> _oracle.ManyTrialsOracle:
     shared = {
         "objective": plan.objective,
         "hyperparameters": plan.space,
-        # KerasTuner takes 0 for no seed, and draws the hyperparameter k of a
-        # trial with the seed `seed + k`: neighboring seeds must lie far apart.
-        "seed": 1 + 1_000_003 * plan.seed,
-        # A study of learning rates contains diverging trials by design.
-        "max_consecutive_failed_trials": None,
+        "seed": plan.seed,
     }
     if plan.algorithm == "hyperband":
-        return oracles.HyperbandOracle(max_epochs=plan.epochs, **shared)
-    oracle = {
-        "random": oracles.RandomSearchOracle,
-        "grid": oracles.GridSearchOracle,
-        "bayesian": oracles.BayesianOptimizationOracle,
+        return _hyperband.HyperbandOracle(max_epochs=plan.epochs, **shared)
+    oracle: Any = {
+        "random": _random.RandomSearchOracle,
+        "grid": _grid.GridSearchOracle,
+        "bayesian": _bayesian.BayesianOptimizationOracle,
     }[plan.algorithm]
     return oracle(max_trials=plan.max_trials, **shared)

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,12 @@ from kerascomp.studies import (
 )
 from kerascomp.studies._errors import StudyError
 from kerascomp.studies._result import StudyResult
-from kerascomp.studies._runner import Job, Sequential
+from kerascomp.studies._runner import Executor, Job
+from kerascomp.tuners._batch import Halving, Stopped
 
-DEFAULT_TRIALS = 16
+DEFAULT_TRIALS = 48
+# Trainings at once, and trials where each is chosen knowing those before.
+_MOST_LANES, _FEW_TRIALS = 64, 8
 
 
 class Study:
@@ -44,8 +47,12 @@ class Study:
 
     A study that was interrupted, even by `kill -9`, goes on where it stopped
     when it is run again with the same arguments, and ends as if it had never
-    been interrupted: finished trainings are kept, and a training that was
-    under way starts again from its seed.
+    been interrupted: finished trainings are kept, and those that were under
+    way go on with the epoch that they had reached.
+
+    Trials that differ in numbers alone train together, as lanes of one
+    compiled program (see `kerascomp.population.Population`), and so do seeds
+    and folds.
 
     Args:
         build: `"mlp"`, `"cnn"`, `"gru"`, `"auto"` for the one that suits the
@@ -59,7 +66,7 @@ class Study:
             every model; the built-in ones also use `dropout`, `weight_decay`
             and `label_smoothing`.
         algorithm: `"random"`, `"grid"`, `"bayesian"` or `"hyperband"`.
-        max_trials: Number of trials; None for 16, or for the whole grid.
+        max_trials: Number of trials; None for 48, or for the whole grid.
             Hyperband's number follows from `epochs`.
         epochs: Epochs of a whole training, at least 1.
         seeds: Trainings of each trial, which differ in initial weights and
@@ -70,9 +77,19 @@ class Study:
             and `val_loss` in regression. The score of a training is the
             objective at its best epoch; that of a trial, the mean over seeds.
         seed: Decides the search and every training, at least 0.
-        max_minutes: No training starts after so many minutes. The study can
-            be resumed.
+        max_minutes: After so many minutes, the study stops with the running
+            epoch. It can be resumed.
         overwrite: Whether to delete a study that `directory` holds.
+        folds: Trains each trial on so many folds of training and validation
+            part together, validated on the fold that is left out; at least 2,
+            instead of `seeds`.
+        halving: Ends the worse trials of a batch early: after 1 / halving^2
+            and after 1 / halving of the epochs, one trial in so many goes on.
+            At least 2; not with Hyperband, which has rounds of its own.
+        max_lanes: Most trainings at once, at least 1. None for 64, or for 8
+            trials in a Bayesian search, which learns from one batch for the
+            next.
+        engine: As in `kerascomp.population.Population`.
 
     Raises:
         StudyError: A `ValueError`, before any training, if an argument is out
@@ -114,10 +131,16 @@ class Study:
         seed: int = 0,
         max_minutes: float | None = None,
         overwrite: bool = False,
+        folds: int | None = None,
+        halving: int | None = None,
+        max_lanes: int | None = None,
+        engine: str = "auto",
     ):
         _checks.check_arguments(
             data, algorithm, max_trials, epochs, seeds, seed, max_minutes
         )
+        _checks.check_lanes(data, algorithm, seeds, folds, halving)
+        _checks.check_engine(engine, max_lanes)
         self.data = data
         self.algorithm = algorithm
         self.epochs = epochs
@@ -126,6 +149,11 @@ class Study:
         self.seed = seed
         self.max_minutes = max_minutes
         self.overwrite = overwrite
+        self.folds = folds
+        self.halving = halving
+        self.max_lanes = max_lanes
+        self.engine = engine
+        self.runs = folds or seeds
         if max_trials is None and algorithm not in ("grid", "hyperband"):
             max_trials = DEFAULT_TRIALS
         self.max_trials = max_trials
@@ -195,61 +223,52 @@ class Study:
         self, search: _search.Search, progress: _progress.Silent
     ) -> str:
         deadline = time.monotonic() + 60 * (self.max_minutes or np.inf)
-        executor = self._executor(progress)
+
+        def on_epoch(trainings: int) -> bool:
+            progress.epochs(trainings)
+            return time.monotonic() >= deadline
+
+        executor = self._executor(on_epoch)
         recorded = {t.id: t for t in _records.read_trials(self.directory)}
-        done = sum(len(t.runs) == self.seeds for t in recorded.values())
+        done = sum(len(t.runs) == self.runs for t in recorded.values())
         progress.start(self._title(), self._expected_trials(), done)
-        while (proposal := search.ask()) is not None:
-            old = recorded.pop(proposal.trial, None)
-            runs = list(self._recorded_runs(old, proposal))
-            missing = [
-                Job(proposal, seed)
-                for seed in range(self.seeds)
-                if seed not in {run.seed for run in runs}
-            ]
-            if missing and time.monotonic() >= deadline:
+        while proposals := search.ask(self._width()):
+            batch = _Batch(self, proposals, recorded)
+            if batch.is_missing and time.monotonic() >= deadline:
                 return "time limit"
-            if missing:
-                progress.trial(proposal.trial, proposal.values)
-            for run in executor.run(missing):
-                _records.write_run(self.directory, run)
-                runs.append(run)
-            trial = _records.Trial(
-                proposal.trial,
-                proposal.values,
-                tuple(sorted(runs, key=lambda run: run.seed)),
-            )
-            search.tell(trial.id, trial.score, trial.message)
-            if missing:
-                self._after_trial(trial, search, executor, progress)
+            if batch.is_missing:
+                progress.batch(len(proposals), batch.epochs)
+            try:
+                trials = batch.run(executor)
+            except Stopped:
+                return "time limit"
+            for trial in trials:
+                search.tell(trial.id, trial.score, trial.message)
+            if batch.is_missing:
+                self._after_batch(trials, search, executor, progress)
         return "finished"
 
-    def _recorded_runs(
-        self, trial: _records.Trial | None, proposal: _search.Proposal
-    ) -> Iterator[_records.Run]:
-        if trial is None:
-            return
-        if _files.as_json(proposal.values) != trial.hyperparameters:
-            raise StudyError(
-                f"Trial {trial.id} was recorded with "
-                f"{dict(trial.hyperparameters)}, and the search now proposes "
-                f"{proposal.values}: another version of KerasTuner, probably. "
-                "Resume with the versions in study.json, or start anew."
-            )
-        yield from trial.runs
+    def _width(self) -> int:
+        """How many trials are open at once; the same in every process."""
+        lanes = self.max_lanes
+        if lanes is None:
+            few = self.algorithm == "bayesian"
+            lanes = _FEW_TRIALS * self.runs if few else _MOST_LANES
+        return max(lanes // self.runs, 1)
 
-    def _after_trial(
+    def _after_batch(
         self,
-        trial: _records.Trial,
+        trials: Sequence[_records.Trial],
         search: _search.Search,
-        executor: Sequential,
+        executor: Executor,
         progress: _progress.Silent,
     ) -> None:
         search.publish(self.directory)
         record = _records.read(self.directory)
         _records.write_tables(record)
-        _best.prune(record, self.seeds, executor.weights_path)
-        progress.finish_trial(trial, self.objective.name)
+        _best.prune(record, self.runs, executor.weights_path)
+        for trial in trials:
+            progress.finish_trial(trial, self.objective.name)
 
     def _ship_best(self, progress: _progress.Silent) -> None:
         record = _records.read(self.directory)
@@ -261,7 +280,7 @@ class Study:
         if _best.is_shipped(record, run):
             return
         progress.say("Measuring and saving the best model.")
-        executor = self._executor(_progress.Silent())
+        executor = self._executor()
         hyperparameters = self.space.copy()
         hyperparameters.values = dict(run.hyperparameters)
         keras.utils.set_random_seed(self.seed)
@@ -271,15 +290,20 @@ class Study:
         model.load_weights(executor.weights_path(run.trial, run.seed))
         _best.ship(record, model, run, self.data)
 
-    def _executor(self, progress: _progress.Silent) -> Sequential:
-        return Sequential(
+    def _executor(
+        self, on_epoch: Callable[[int], bool] = lambda _: False
+    ) -> Executor:
+        return Executor(
             build=self._build,
             data=self.data,
             objective=self.objective,
             epochs=self.epochs,
             seed=self.seed,
             directory=self.directory,
-            on_epoch=progress.epoch,
+            folds=self.folds,
+            halving=_halving(self.halving, self.epochs),
+            engine=self.engine,
+            on_epoch=on_epoch,
         )
 
     def _settings(self, space: keras_tuner.HyperParameters) -> dict[str, Any]:
@@ -292,6 +316,10 @@ class Study:
             "max_trials": self.max_trials,
             "epochs": self.epochs,
             "seeds": self.seeds,
+            "folds": self.folds,
+            "halving": self.halving,
+            "max_lanes": self.max_lanes,
+            "engine": self.engine,
             "objective": {
                 "name": self.objective.name,
                 "direction": self.objective.direction,
@@ -329,13 +357,84 @@ class Study:
         _files.write_json(self.directory / "study.json", study)
 
     def _title(self) -> str:
+        what = "fold" if self.folds else "seed"
         return (
             f"{self.data.name}: {self.algorithm} search with "
-            f"{self._model_name}, {self.epochs} epochs, {self.seeds} "
-            f"seed{'s' if self.seeds > 1 else ''}, in {self.directory}"
+            f"{self._model_name}, {self.epochs} epochs, {self.runs} "
+            f"{what}{'s' if self.runs > 1 else ''}, in {self.directory}"
         )
 
     def _expected_trials(self) -> int | None:
         if self.algorithm == "grid":
             return _space.grid_size(self.space)
         return self.max_trials  # None for Hyperband.
+
+
+class _Batch:
+    """Trials that were proposed together, and what is known of them."""
+
+    def __init__(
+        self,
+        study: Study,
+        proposals: Sequence[_search.Proposal],
+        recorded: dict[str, _records.Trial],
+    ):
+        self._directory, self._proposals = study.directory, proposals
+        self._runs: dict[tuple[str, int], _records.Run] = {}
+        for proposal in proposals:
+            trial = recorded.pop(proposal.trial, None)
+            if trial is not None:
+                _refuse_other(trial, proposal)
+                self._runs |= {(run.trial, run.seed): run for run in trial.runs}
+        self._jobs = [
+            Job(proposal, number)
+            for proposal in proposals
+            for number in range(study.runs)
+        ]
+        self.is_missing = any(job.key not in self._runs for job in self._jobs)
+        self.epochs = sum(
+            job.proposal.epochs - job.proposal.first_epoch for job in self._jobs
+        )
+
+    def run(self, executor: Executor) -> list[_records.Trial]:
+        """Trains what is missing; returns all trials.
+
+        If anything is missing, everything is trained (from where it was), as
+        trials that are compared while they train need each other.
+        """
+        if self.is_missing:
+            for run in executor.run(self._jobs):
+                if (run.trial, run.seed) not in self._runs:
+                    _records.write_run(self._directory, run)
+                    self._runs[run.trial, run.seed] = run
+            executor.checkpoint.unlink(missing_ok=True)
+        return [
+            _records.Trial(
+                proposal.trial,
+                proposal.values,
+                tuple(
+                    self._runs[job.key]
+                    for job in self._jobs
+                    if job.proposal is proposal
+                ),
+            )
+            for proposal in self._proposals
+        ]
+
+
+def _refuse_other(trial: _records.Trial, proposal: _search.Proposal) -> None:
+    if _files.as_json(proposal.values) != trial.hyperparameters:
+        raise StudyError(
+            f"Trial {trial.id} was recorded with "
+            f"{dict(trial.hyperparameters)}, and the search now proposes "
+            f"{proposal.values}: another version of KerasTuner, probably. "
+            "Resume with the versions in study.json, or start anew."
+        )
+
+
+def _halving(factor: int | None, epochs: int) -> Halving | None:
+    """Two rungs, as far apart as the last one is from the end."""
+    if factor is None:
+        return None
+    rungs = {-(-epochs // factor**power) for power in (1, 2)}
+    return Halving(factor, tuple(sorted(rungs)))

@@ -51,6 +51,7 @@ class Outcome:
         history: As of `keras.callbacks.History`.
         best: What the keeper of the best epoch knows.
         diverged: The step at which it diverged, or None.
+        seconds: Its share of the time of the training steps, by epoch.
         error: The exception that ended it, or None.
         details: Its traceback.
         pruned: The epoch before which it was pruned, or None.
@@ -61,6 +62,7 @@ class Outcome:
     history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     best: "BestEpoch | None" = None
     diverged: int | None = None
+    seconds: list[float] = dataclasses.field(default_factory=list)
     error: Exception | None = None
     details: str = ""
     pruned: int | None = None
@@ -98,11 +100,15 @@ class BestEpoch(keras.callbacks.Callback):
                 "objective."
             )
         score = float(self.objective.get_value(logs))
-        if np.isnan(score):
+        if not np.isfinite(score):
             return
         if self.score is None or self.objective.better_than(score, self.score):
             self.score, self.epoch = score, epoch
             self.weights = self.model.get_weights()
+
+
+class Stopped(BaseException):
+    """A batch was stopped by `Settings.on_epoch`; no error of anything."""
 
 
 class MissingObjectiveError(ValueError):
@@ -111,23 +117,15 @@ class MissingObjectiveError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Halving:
-    """Ends the worse trials early, and leaves their lanes to nobody.
+    """Ends the worse trials early; the others go on with what they have.
 
     Attributes:
         factor: One in so many trials goes on at every rung.
-        first: Epochs until the first rung.
+        rungs: After how many epochs trials are compared, ascending.
     """
 
     factor: int
-    first: int
-
-    def rungs(self, epochs: int) -> list[int]:
-        """Returns after how many epochs trials are compared."""
-        found, rung = [], self.first
-        while rung < epochs:
-            found.append(rung)
-            rung *= self.factor
-        return found
+    rungs: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +141,8 @@ class Settings:
         max_lanes: As of `Population`.
         halving: Whether to end the worse trials early.
         checkpoint: The file to resume from after an interruption.
-        on_epoch: Is called with the lanes that finished an epoch.
+        on_epoch: Is called with the lanes that finished an epoch. If it
+            returns True, the batch stops there, to be resumed.
     """
 
     plan: Callable[[Sequence[Lane], list[list]], _training.Plan]
@@ -154,7 +153,7 @@ class Settings:
     max_lanes: int | None = None
     halving: Halving | None = None
     checkpoint: Path | None = None
-    on_epoch: Callable[[list[Lane]], None] | None = None
+    on_epoch: Callable[[list[Lane]], bool] | None = None
 
 
 def run(lanes: Sequence[Lane], settings: Settings) -> list[Outcome]:
@@ -181,6 +180,18 @@ def forget(outcomes: list[Outcome]) -> None:
     outcomes.clear()
     keras.utils.clear_session(free_memory=False)
     gc.collect()
+
+
+def write_state(path: Path, state: Sequence[np.ndarray]) -> None:
+    """Keeps `Outcome.state` in a file."""
+    with _files.atomic_path(path) as temporary:
+        np.savez(temporary, *state)
+
+
+def read_state(path: Path) -> list[np.ndarray]:
+    """Undoes `write_state`."""
+    with np.load(path) as arrays:
+        return [arrays[name] for name in arrays.files]
 
 
 def _built(lane: Lane) -> Outcome:
@@ -238,9 +249,11 @@ def _train(outcomes: Sequence[Outcome], settings: Settings) -> None:
     checkpoint = _Checkpoint(settings.checkpoint, outcomes)
 
     def after_epoch(going: list[int]) -> None:
-        checkpoint.save(training)
-        if settings.on_epoch is not None:
-            settings.on_epoch([lanes[place] for place in going])
+        own = [lanes[place] for place in going]
+        stops = settings.on_epoch is not None and settings.on_epoch(own)
+        checkpoint.save(training, at_once=stops)
+        if stops:
+            raise Stopped
 
     training = _training.Training(
         [outcome.model for outcome in outcomes],
@@ -261,6 +274,7 @@ def _train(outcomes: Sequence[Outcome], settings: Settings) -> None:
     for place, outcome in enumerate(outcomes):
         outcome.history = training.history[place]
         outcome.diverged = training.history.diverged[place]
+        outcome.seconds = training.history.seconds[place]
         outcome.best = training.history.callbacks[place][-1]
 
 
@@ -275,8 +289,11 @@ def _rungs(
     done = max((o.pruned for o in outcomes if o.pruned is not None), default=0)
     passed = min(training.next_epochs(), default=0)
     stop = max(outcome.lane.epochs.stop for outcome in outcomes)
-    rungs = settings.halving.rungs(stop)
-    return [rung for rung in rungs if rung > done and rung >= passed]
+    return [
+        rung
+        for rung in settings.halving.rungs
+        if done < rung < stop and rung >= passed
+    ]
 
 
 def _prune(
@@ -320,10 +337,10 @@ class _Checkpoint:
         self._outcomes = outcomes
         self._due = 0.0
 
-    def save(self, training: _training.Training) -> None:
+    def save(self, training: _training.Training, at_once: bool = False) -> None:
         """Writes the states of all lanes, unless it was done just now."""
         began = time.perf_counter()
-        if self._path is None or began < self._due:
+        if self._path is None or (began < self._due and not at_once):
             return
         arrays: list[np.ndarray] = []
         entries = []

@@ -236,7 +236,7 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
             )
         if "tuner/trial_id" in values:
             before = values["tuner/trial_id"]
-            start = _read_state(self.state_path(before, execution))
+            start = _batch.read_state(self.state_path(before, execution))
         return Lane(
             key=(trial.trial_id, execution),
             build=lambda: self._built(hyperparameters),
@@ -291,7 +291,7 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
         for outcome in outcomes:
             if self._keeps_states():
                 path = self.state_path(trial.trial_id, outcome.lane.key[1])
-                _write_state(path, outcome.state)
+                _batch.write_state(path, outcome.state)
         best = self._best_of(outcomes)
         if best.best.weights:
             best.model.set_weights(best.best.weights)
@@ -351,11 +351,11 @@ class _Continue(keras.callbacks.Callback):
         before = self._trial.hyperparameters.values.get("tuner/trial_id")
         if before is not None:
             path = self._tuner.state_path(before, self._execution)
-            _training.begin_with(self.model, _read_state(path))
+            _training.begin_with(self.model, _batch.read_state(path))
 
     def on_train_end(self, logs: dict | None = None) -> None:
         path = self._tuner.state_path(self._trial.trial_id, self._execution)
-        _write_state(path, _training.state_of(self.model))
+        _batch.write_state(path, _training.state_of(self.model))
 
 
 def _how_it_diverged(outcome: Outcome) -> str:
@@ -366,16 +366,6 @@ def _how_it_diverged(outcome: Outcome) -> str:
         f"{lane.epochs.start + epochs} of execution {lane.key[1] + 1}: the "
         "loss or a weight was not finite."
     )
-
-
-def _write_state(path: Path, arrays: Sequence[np.ndarray]) -> None:
-    with _files.atomic_path(path) as temporary:
-        np.savez(temporary, *arrays)
-
-
-def _read_state(path: Path) -> list[np.ndarray]:
-    with np.load(path) as arrays:
-        return [arrays[name] for name in arrays.files]
 
 
 def _has_chief() -> bool:
