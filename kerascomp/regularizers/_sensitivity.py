@@ -108,7 +108,7 @@ class JacobianPenalty(_Penalized):
 
     estimated without building J: for a random unit vector v among K outputs,
     K * ||v^T J||^2 has that sum as its mean. One vector a step is enough to
-    train, and costs about as much as a second step without the penalty.
+    train, and makes a step two to three times as long.
 
     The penalty is added in training alone, as it is random and needs
     gradients: `val_loss` is without it. The network is differentiated as it
