@@ -189,6 +189,14 @@ def track_loss(model: Any, loss: Any, size: Any) -> None:
     model._loss_tracker.update_state(loss, sample_weight=size)
 
 
+def sublayers(layer: Any) -> list:
+    """Returns the layers that a layer holds itself.
+
+    Private: only models tell theirs, as `layers`.
+    """
+    return list(layer._flatten_layers(recursive=False, include_self=False))
+
+
 def takes_training(layer: Any) -> bool:
     """Whether `call` has an argument `training`.
 

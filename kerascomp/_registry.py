@@ -41,7 +41,17 @@ class Entry:
     @property
     def path(self) -> str:
         """Where a user finds it, as `losses.SmoothL1`."""
-        return f"{module_of(self.kind)}.{self.name}"
+        return f"{self.module}.{self.name}"
+
+    @property
+    def module(self) -> str:
+        """The public module that holds it, which its kind need not decide.
+
+        A penalty that wraps a network is a layer to Keras.
+        """
+        package, _, rest = self.symbol.__module__.partition(".")
+        ours = package == PACKAGE and rest
+        return rest.partition(".")[0] if ours else module_of(self.kind)
 
     @property
     def summary(self) -> str:

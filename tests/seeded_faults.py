@@ -28,6 +28,12 @@ from kerascomp import _registry  # noqa: E402
 LAYERS = ("kerascomp.layers", "test_layers.py")
 LOSSES = ("kerascomp.losses._smooth", "test_losses.py")
 REGULARIZERS = ("kerascomp.regularizers._norms", "test_regularizers.py")
+SPARSITY = ("kerascomp.regularizers._sparsity", "test_regularizers_numbers.py")
+SPECTRUM = ("kerascomp.regularizers._spectrum", "test_regularizers_numbers.py")
+SENSITIVITY = (
+    "kerascomp.regularizers._sensitivity",
+    "test_regularizers_sensitivity.py",
+)
 SCHEDULES = ("kerascomp.schedules", "test_schedules.py")
 CALLBACKS = ("kerascomp.callbacks._learning_rate", "test_warmup_cosine.py")
 
@@ -238,6 +244,33 @@ FAULTS = [
             "(step - begin) / (end - begin)",
         ),
     ),
+    Fault(
+        "infinite gradient of a group of zeros",
+        SPARSITY,
+        "GroupLasso",
+        (
+            "_matrix.norm(x, axis=inside)",
+            "ops.sqrt(ops.sum(ops.square(x), axis=inside))",
+        ),
+    ),
+    Fault(
+        "identity of the wrong size",
+        SPECTRUM,
+        "SoftOrthogonality",
+        ("if rows < columns:", "if rows > columns:"),
+    ),
+    Fault(
+        "estimate not scaled by the number of outputs",
+        SENSITIVITY,
+        "JacobianPenalty",
+        ('unit * ops.sqrt(ops.cast(size, "float32"))', "unit"),
+    ),
+    Fault(
+        "training not passed on to the wrapped network",
+        SENSITIVITY,
+        "JacobianPenalty",
+        ("return self._run(inputs, True)", "return self._run(inputs, False)"),
+    ),
 ]
 
 
@@ -301,7 +334,8 @@ def execute(module: object, source: str) -> None:
 def first_failure(fault: Fault) -> str | None:
     """Runs the component's tests until one fails, and returns its id."""
     contract = importlib.import_module("test_contract")
-    kind = next(k for k in _registry.KINDS if is_of_module(k, fault.where[0]))
+    module = importlib.import_module(fault.where[0])
+    kind = _registry.kind_of(getattr(module, fault.component))
     ids = [
         f"test_contract.py::test_keeps_the_contract[{parameter.id}]"
         for parameter in contract._parameters()
@@ -309,11 +343,6 @@ def first_failure(fault: Fault) -> str | None:
         == (fault.component, kind)
     ]
     return run(ids) or run([fault.where[1]])
-
-
-def is_of_module(kind: str, module: str) -> bool:
-    """Whether a module holds components of a kind."""
-    return module.split(".")[1] == _registry.module_of(kind)
 
 
 class Recorder:

@@ -32,6 +32,7 @@ PRIVATE_NAMES = {
     "_call_has_training_arg",
     "_compile_config",
     "_compute_loss",
+    "_flatten_layers",
     "_loss_tracker",
     "_symbolic_build",
     "_trainable_variables",
@@ -51,6 +52,14 @@ def test_every_private_name_is_looked_at():
         "Say in _compat.py why nothing public serves, test what it relies on, "
         f"and list it here: {sorted(private ^ PRIVATE_NAMES)}"
     )
+
+
+def test_sublayers_are_those_that_a_layer_holds_itself():
+    cell = keras.layers.LSTMCell(2)
+    rnn = keras.layers.RNN(cell)
+    wrapper = keras.layers.TimeDistributed(rnn)
+    assert _compat.sublayers(wrapper) == [rnn]
+    assert _compat.sublayers(rnn) == [cell]
 
 
 def test_the_backend_is_a_known_one():
