@@ -45,6 +45,18 @@ def backend() -> str:
     return keras.backend.backend()
 
 
+def segment_sum(values: Any, segments: Any, num_segments: int) -> Any:
+    """Returns `keras.ops.segment_sum` of a vector, while building models, too.
+
+    On torch, Keras finds shapes by running programs on tensors without data,
+    where its `segment_sum` raises. It would run them again, on state that the
+    first run had changed in part.
+    """
+    if backend() == "torch" and values.device.type == "meta":
+        return keras.ops.zeros((num_segments,), dtype=values.dtype)
+    return keras.ops.segment_sum(values, segments, num_segments=num_segments)
+
+
 def optimizers_of(optimizer: Any) -> list:
     """Returns the optimizers that hold a learning rate, wrappers removed."""
     inner = getattr(optimizer, "inner_optimizer", None)

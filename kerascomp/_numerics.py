@@ -29,6 +29,22 @@ def log_probabilities(y_pred: Any, from_logits: bool, axis: int = -1) -> Any:
     return ops.log(ops.clip(y_pred / total, epsilon, 1.0 - epsilon))
 
 
+def pinball(y_true: Any, y_pred: Any, quantile: Any) -> Any:
+    """Returns the loss of each element of a predicted quantile.
+
+    Args:
+        y_true: Float tensor.
+        y_pred: Float tensor that broadcasts with `y_true`.
+        quantile: A number in (0, 1), or a tensor of such that broadcasts.
+
+    Returns:
+        `quantile` times the error where `y_pred` is too low, and
+        `1 - quantile` times it where it is too high. At least 0.
+    """
+    error = y_true - y_pred
+    return ops.maximum(quantile * error, (quantile - 1) * error)
+
+
 def same_rank(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     """Drops or adds a last axis of length 1, where only one of them has it.
 

@@ -27,6 +27,11 @@ from kerascomp import _registry  # noqa: E402
 
 LAYERS = ("kerascomp.layers", "test_layers.py")
 LOSSES = ("kerascomp.losses._smooth", "test_losses.py")
+METRICS = ("kerascomp.metrics._confusion", "test_metrics_classes.py")
+CORRELATIONS = (
+    "kerascomp.metrics._correlation",
+    "test_metrics_regression.py",
+)
 REGULARIZERS = ("kerascomp.regularizers._norms", "test_regularizers.py")
 SPARSITY = ("kerascomp.regularizers._sparsity", "test_regularizers_numbers.py")
 SPECTRUM = ("kerascomp.regularizers._spectrum", "test_regularizers_numbers.py")
@@ -234,6 +239,41 @@ FAULTS = [
             'step = ops.cast(step, "float32")',
             'step = ops.cast(step, "float16")',
         ),
+    ),
+    Fault(
+        "transposed confusion matrix",
+        METRICS,
+        "ConfusionMatrix",
+        (
+            "cells = samples.labels * self.num_classes\n"
+            "        cells = cells + samples.predicted(self.threshold)",
+            "cells = samples.predicted(self.threshold)\n"
+            "        cells = cells * self.num_classes + samples.labels",
+        ),
+    ),
+    Fault(
+        "sample weight ignored",
+        METRICS,
+        "MultiLabelConfusionMatrix",
+        (
+            "y_true, y_pred, sample_weight, self.threshold",
+            "y_true, y_pred, None, self.threshold",
+        ),
+    ),
+    Fault(
+        "batches averaged instead of merged",
+        CORRELATIONS,
+        "StreamingPearsonCorrelation",
+        (
+            "products + self.weight * share * _products(step)",
+            "products",
+        ),
+    ),
+    Fault(
+        "some of the data pass for all",
+        CORRELATIONS,
+        "SpearmanCorrelation",
+        ("self.output(self.buffer.or_nan(value))", "self.output(value)"),
     ),
     Fault(
         "cosine rises again past the end",
