@@ -8,7 +8,14 @@ packages, such as `kerascomp.studies`, is imported when first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from kerascomp import callbacks, layers, losses, regularizers, schedules
+from kerascomp import (
+    activations,
+    callbacks,
+    layers,
+    losses,
+    regularizers,
+    schedules,
+)
 from kerascomp._registry import entries
 from kerascomp._version import __version__
 
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "activations",
     "callbacks",
     "datasets",
     "entries",
