@@ -1,5 +1,6 @@
 """Numerically safe helpers on `keras.ops`, shared by the components."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,15 @@ def _threshold(z: Any) -> Any:
     candidates = (ops.cumsum(descending, axis=-1) - 1.0) / rank
     # The candidates rise as long as entries belong to the support.
     return ops.max(candidates, axis=-1, keepdims=True)
+
+
+def same_shape(first: Iterable, second: Iterable) -> bool:
+    """Whether two static shapes may be equal; None may be any length."""
+    first, second = tuple(first), tuple(second)
+    return len(first) == len(second) and all(
+        None in pair or pair[0] == pair[1]
+        for pair in zip(first, second, strict=True)
+    )
 
 
 def readable(tensor: Any) -> np.ndarray | None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from kerascomp._compat import keras
 
+ops = keras.ops
+
 
 class Loss(keras.losses.Loss):
     """Keras' base class, with the dtype kept in the config."""
@@ -72,6 +74,28 @@ class Wrapper(Loss):
     def get_config(self) -> dict[str, Any]:
         loss = keras.saving.serialize_keras_object(self.loss)
         return {**super().get_config(), "loss": loss}
+
+
+def weight_of_each(sample_weight: Any, y_pred: Any, dtype: Any) -> Any:
+    """Returns one weight for each sample or time step of `y_pred`.
+
+    Keras multiplies weights by the mask in place, on torch, so that they must
+    be as many.
+
+    Args:
+        sample_weight: One for each sample or step, or None.
+        y_pred: `(batch, ..., classes)`.
+        dtype: Of the result.
+    """
+    if sample_weight is None:
+        return None
+    ones = ops.ones_like(y_pred[..., 0], dtype=dtype)
+    weight = ops.convert_to_tensor(sample_weight, dtype)
+    if len(weight.shape) > len(ones.shape):
+        weight = ops.squeeze(weight, axis=-1)
+    while len(weight.shape) < len(ones.shape):
+        weight = ops.expand_dims(weight, -1)
+    return weight * ones
 
 
 class Reduced(keras.losses.Loss):

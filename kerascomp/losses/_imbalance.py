@@ -133,9 +133,10 @@ def _adjusted_crossentropy(
     )
     shares = np.array(samples_per_class, "float64") / sum(samples_per_class)
     offsets = ops.convert_to_tensor(np.log(shares), logits.dtype)
-    return _targets.crossentropy(
-        y_true, logits + tau * offsets, from_logits=True
-    )
+    # Beside large logits the offsets would be lost in rounding.
+    largest = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
+    adjusted = (logits - largest) + tau * offsets
+    return _targets.crossentropy(y_true, adjusted, from_logits=True)
 
 
 @component(since="0.1")

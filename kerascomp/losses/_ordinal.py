@@ -8,7 +8,7 @@ from kerascomp import _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
 from kerascomp.losses import _targets
-from kerascomp.losses._base import Loss, Reduced, require_floats
+from kerascomp.losses._base import Loss, Reduced, require_floats, weight_of_each
 
 ops = keras.ops
 
@@ -92,6 +92,7 @@ class WeightedKappa(Loss):
     ) -> Any:
         require_floats(y_pred)
         # Not `super()`: weights and masks belong into the sums.
+        sample_weight = weight_of_each(sample_weight, y_pred, self.dtype)
         counts = Reduced(_ones, None, self.dtype)(y_true, y_pred, sample_weight)
         y_true, y_pred = (
             ops.convert_to_tensor(each, self.dtype) for each in (y_true, y_pred)

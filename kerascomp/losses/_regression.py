@@ -101,9 +101,9 @@ class Pinball(Loss):
 
     def _check_shapes(self, y_true: Any, y_pred: Any) -> None:
         shapes = tuple(y_true.shape), tuple(y_pred.shape)
-        same_rank = len(shapes[0]) == len(shapes[1])
-        lengths = (1, len(self.quantile))  # type: ignore[arg-type]
-        if not same_rank or (shapes[0][-1], shapes[1][-1]) != lengths:
+        fits = _numerics.same_shape(shapes[0], (*shapes[1][:-1], 1))
+        count = len(self.quantile)  # type: ignore[arg-type]
+        if not fits or shapes[1][-1] != count:
             raise ValueError(
                 "`y_pred` must have one entry for each quantile on its last "
                 "axis, and `y_true` the same shape without that axis or with "
@@ -200,7 +200,7 @@ class GaussianNegativeLogLikelihood(Loss):
             )
         mean, spread = ops.split(y_pred, 2, axis=-1)
         y_true, mean = _numerics.same_rank(y_true, mean)
-        if tuple(y_true.shape[1:]) != tuple(mean.shape[1:]):
+        if not _numerics.same_shape(y_true.shape, mean.shape):
             raise ValueError(
                 "`y_pred` must have two numbers for each target on its last "
                 f"axis. Received: y_true.shape={tuple(y_true.shape)}, "

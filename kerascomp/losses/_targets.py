@@ -185,10 +185,7 @@ def require_probabilities(y_pred: Any) -> None:
 
 def _require_shape(y_true: Any, example: Any) -> None:
     shapes = tuple(y_true.shape), tuple(example.shape)
-    same = len(shapes[0]) == len(shapes[1]) and all(
-        a == b or a is None or b is None for a, b in zip(*shapes, strict=True)
-    )
-    if not same:
+    if not _numerics.same_shape(*shapes):
         raise ValueError(
             "`y_true` must have the shape of `y_pred`, with or without the "
             "axis of the classes. Received, classes last: "

@@ -6,7 +6,12 @@ from kerascomp import _numerics, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
 from kerascomp.losses import _targets
-from kerascomp.losses._base import Reduced, Wrapper, require_floats
+from kerascomp.losses._base import (
+    Reduced,
+    Wrapper,
+    require_floats,
+    weight_of_each,
+)
 
 ops = keras.ops
 
@@ -197,8 +202,7 @@ class SequenceLoss(Wrapper):
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> Any:
         require_floats(y_pred)
-        if sample_weight is not None and len(ops.shape(sample_weight)) == 1:
-            sample_weight = ops.expand_dims(sample_weight, -1)
+        sample_weight = weight_of_each(sample_weight, y_pred, self.dtype)
         if self.reduction in ("sum", "none", None):
             return super().__call__(y_true, y_pred, sample_weight)
         by_weight = self.reduction == "mean_with_sample_weight"
