@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from backend import central_difference, gradient
+from backend import central_difference, compiled, gradient
 from reference import log_softmax
 
 
@@ -158,7 +158,13 @@ def corn(labels, logits, average):
 
 def values(loss, *arguments):
     """What a loss gives, as an array."""
-    return keras.ops.convert_to_numpy(loss(*arguments))
+    # Compiled: JAX would compile every operation alone, which takes longer.
+    return keras.ops.convert_to_numpy(compiled(loss)(*arguments))
+
+
+def slope(loss, y_true, y_pred):
+    """The gradient of a loss with respect to `y_pred`."""
+    return gradient(compiled(lambda x: loss(y_true, x)), y_pred)
 
 
 def assert_gradient(make, reference, y_true, y_pred, dtype="float32", **steps):
@@ -173,7 +179,7 @@ def assert_gradient(make, reference, y_true, y_pred, dtype="float32", **steps):
         **steps: `step` of the difference.
     """
     loss = make(reduction="sum", dtype=dtype)
-    received = gradient(lambda x: loss(y_true, x), y_pred.astype(dtype))
+    received = slope(loss, y_true, y_pred.astype(dtype))
     expected = central_difference(
         lambda x: np.sum(reference(x)), y_pred, **{"step": 1e-5, **steps}
     )
