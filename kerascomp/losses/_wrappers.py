@@ -66,7 +66,8 @@ class ConfidencePenalty(Wrapper):
     Reference:
         Pereyra et al., 2017, [Regularizing neural networks by penalizing
         confident output distributions](https://arxiv.org/abs/1701.06548),
-        section 3.
+        section 3, where the term of the threshold has the other sign: a
+        misprint, which would reward confidence.
     """
 
     def __init__(
