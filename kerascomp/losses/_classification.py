@@ -352,8 +352,10 @@ class AsymmetricLoss(Loss):
         log_p, log_rest = _numerics.binary_log_probabilities(
             y_pred, self.from_logits
         )
-        # exp(gamma log(1 - p)) has a finite slope where a power has none.
-        present = -ops.exp(self.gamma_positive * log_rest) * log_p
+        present = -log_p
+        if self.gamma_positive:
+            # As a power of 1 - p, the factor has no finite slope at p = 1.
+            present = present * ops.exp(self.gamma_positive * log_rest)
         absent = self._absent(log_p, log_rest)
         return ops.mean(y_true * present + (1 - y_true) * absent, axis=-1)
 

@@ -149,10 +149,11 @@ class SmoothedSparseCategoricalCrossentropy(Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         labels, y_pred = _targets.labels_and_scores(y_true, y_pred, self.axis)
-        hard = _targets.crossentropy(labels, y_pred, self.from_logits)
-        uniform = -ops.mean(
-            _numerics.log_probabilities(y_pred, self.from_logits), axis=-1
-        )
+        if not self.from_logits:
+            _targets.require_probabilities(y_pred)
+        logs = _numerics.log_probabilities(y_pred, self.from_logits)
+        hard = -_targets.at_class(labels, logs)
+        uniform = -ops.mean(logs, axis=-1)
         smoothing = self.label_smoothing
         return (1 - smoothing) * hard + smoothing * uniform
 
