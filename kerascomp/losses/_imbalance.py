@@ -135,7 +135,11 @@ def _adjusted_crossentropy(
     offsets = ops.convert_to_tensor(np.log(shares), logits.dtype)
     # Beside large logits the offsets would be lost in rounding.
     largest = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
-    adjusted = (logits - largest) + tau * offsets
+    shifted = logits - largest
+    # Never above 0. Between sums, this keeps TensorFlow from adding the
+    # offsets to `largest` first.
+    shifted = ops.where(shifted > 0, ops.zeros_like(shifted), shifted)
+    adjusted = shifted + tau * offsets
     return _targets.crossentropy(y_true, adjusted, from_logits=True)
 
 
