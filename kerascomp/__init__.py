@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from kerascomp import (
+    activations,
     callbacks,
     layers,
     losses,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "activations",
     "callbacks",
     "datasets",
     "entries",

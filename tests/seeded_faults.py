@@ -113,7 +113,7 @@ FAULTS = [
         "class axis ignored",
         LOSSES,
         "SmoothedSparseCategoricalCrossentropy",
-        ("y_pred = ops.moveaxis(y_pred, self.axis, -1)", "pass"),
+        ("(y_true, y_pred, self.axis)", "(y_true, y_pred)"),
     ),
     Fault(
         "0/0 at zero weight",
@@ -138,10 +138,7 @@ FAULTS = [
         "lost dtype",
         LOSSES,
         "SmoothL1",
-        (
-            '{**super().get_config(), "dtype": self.dtype}',
-            "super().get_config()",
-        ),
+        (', "beta": self.beta}', ', "beta": self.beta, "dtype": None}'),
     ),
     Fault(
         "mask dropped",

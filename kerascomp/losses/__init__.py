@@ -1,8 +1,49 @@
 """Losses that Keras lacks, for `model.compile(loss=...)`."""
 
+from kerascomp.losses._classification import (
+    AsymmetricLoss,
+    PolyLoss,
+    SparseCategoricalFocalCrossentropy,
+    SparsemaxLoss,
+    SymmetricCrossentropy,
+)
+from kerascomp.losses._imbalance import (
+    BalancedSoftmax,
+    ClassBalanced,
+    LogitAdjusted,
+)
+from kerascomp.losses._margin import MulticlassHinge, Perceptron
+from kerascomp.losses._ordinal import CORN, WeightedKappa, corn_probabilities
+from kerascomp.losses._regression import (
+    GaussianNegativeLogLikelihood,
+    LeastSquares,
+    Pinball,
+)
 from kerascomp.losses._smooth import (
     SmoothedSparseCategoricalCrossentropy,
     SmoothL1,
 )
+from kerascomp.losses._wrappers import ConfidencePenalty, SequenceLoss
 
-__all__ = ["SmoothL1", "SmoothedSparseCategoricalCrossentropy"]
+__all__ = [
+    "SmoothL1",
+    "Pinball",
+    "GaussianNegativeLogLikelihood",
+    "LeastSquares",
+    "MulticlassHinge",
+    "Perceptron",
+    "SmoothedSparseCategoricalCrossentropy",
+    "SparseCategoricalFocalCrossentropy",
+    "PolyLoss",
+    "SymmetricCrossentropy",
+    "AsymmetricLoss",
+    "SparsemaxLoss",
+    "ConfidencePenalty",
+    "SequenceLoss",
+    "ClassBalanced",
+    "LogitAdjusted",
+    "BalancedSoftmax",
+    "WeightedKappa",
+    "CORN",
+    "corn_probabilities",
+]

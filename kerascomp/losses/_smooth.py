@@ -5,6 +5,7 @@ from typing import Any
 from kerascomp import _numerics, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
+from kerascomp.losses import _targets
 from kerascomp.losses._base import Loss
 
 ops = keras.ops
@@ -116,7 +117,8 @@ class SmoothedSparseCategoricalCrossentropy(Loss):
         0.
 
     Raises:
-        ValueError: If `label_smoothing` lies outside [0, 1).
+        ValueError: If `label_smoothing` lies outside [0, 1), or labels,
+            probabilities or shapes of a call do not fit.
 
     Examples:
         >>> loss = SmoothedSparseCategoricalCrossentropy(label_smoothing=0.1)
@@ -146,16 +148,12 @@ class SmoothedSparseCategoricalCrossentropy(Loss):
         self.axis = axis
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        if len(y_true.shape) == len(y_pred.shape):
-            y_true = ops.squeeze(y_true, axis=self.axis)
-        # On TensorFlow, Keras' cross-entropy takes the last axis alone.
-        y_pred = ops.moveaxis(y_pred, self.axis, -1)
-        hard = ops.sparse_categorical_crossentropy(
-            ops.cast(y_true, "int32"), y_pred, self.from_logits
-        )
-        uniform = -ops.mean(
-            _numerics.log_probabilities(y_pred, self.from_logits), axis=-1
-        )
+        labels, y_pred = _targets.labels_and_scores(y_true, y_pred, self.axis)
+        if not self.from_logits:
+            _targets.require_probabilities(y_pred)
+        logs = _numerics.log_probabilities(y_pred, self.from_logits)
+        hard = -_targets.at_class(labels, logs)
+        uniform = -ops.mean(logs, axis=-1)
         smoothing = self.label_smoothing
         return (1 - smoothing) * hard + smoothing * uniform
 

@@ -4,11 +4,20 @@ One file a module. No argument has its default value, no two axes have the same
 length: a lost argument or a swapped axis would go unnoticed.
 """
 
-from catalog import callbacks, layers, losses, metrics, regularizers, schedules
+from catalog import (
+    activations,
+    callbacks,
+    layers,
+    losses,
+    metrics,
+    regularizers,
+    schedules,
+)
 
 CASES = [
     case
     for module in (
+        activations,
         layers,
         losses,
         metrics,
