@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from kerascomp._compat import keras
 
 ops = keras.ops
@@ -26,7 +28,100 @@ def log_probabilities(y_pred: Any, from_logits: bool, axis: int = -1) -> Any:
         return ops.log_softmax(y_pred, axis=axis)
     epsilon = keras.config.epsilon()
     total = ops.sum(y_pred, axis=axis, keepdims=True)
+    total = ops.where(total == 0, ops.ones_like(total), total)
     return ops.log(ops.clip(y_pred / total, epsilon, 1.0 - epsilon))
+
+
+def binary_log_probabilities(y_pred: Any, from_logits: bool) -> tuple[Any, Any]:
+    """Returns log p and log(1 - p), finite for finite input.
+
+    Args:
+        y_pred: Float tensor of logits or probabilities, one a label.
+        from_logits: Whether `y_pred` holds logits.
+
+    Returns:
+        Two tensors like `y_pred`, at most 0. Of probabilities, at least
+        `log(keras.config.epsilon())`.
+    """
+    if from_logits:
+        return ops.log_sigmoid(y_pred), ops.log_sigmoid(-y_pred)
+    # 1 - epsilon is 1 in half precision: clip both sides from below.
+    epsilon = keras.config.epsilon()
+    complement = 1.0 - y_pred
+    return tuple(
+        ops.log(ops.clip(each, epsilon, 1.0)) for each in (y_pred, complement)
+    )
+
+
+def pinball(y_true: Any, y_pred: Any, quantile: Any) -> Any:
+    """Returns the pinball loss of every element.
+
+    An error d = `y_true - y_pred` costs `quantile * d` where the prediction is
+    too low, and `(quantile - 1) * d` where it is too high.
+
+    Args:
+        y_true: Float tensor.
+        y_pred: Float tensor that broadcasts with `y_true`.
+        quantile: In (0, 1): a number, or a tensor that broadcasts.
+
+    Returns:
+        A tensor of the common shape. At least 0; the gradient at d = 0 is 0.
+    """
+    # Not `maximum`: at ties every backend has a gradient of its own.
+    error = y_true - y_pred
+    return quantile * ops.relu(error) + (1 - quantile) * ops.relu(-error)
+
+
+def sparsemax(x: Any, axis: int = -1) -> Any:
+    """Returns the point of the probability simplex that is nearest to `x`.
+
+    Args:
+        x: Float tensor.
+        axis: The axis whose entries sum to 1.
+
+    Returns:
+        A tensor like `x`.
+    """
+    # Entries that lie 1 or more below the largest get 0, wherever they are.
+    # Cut off there, sums stay small enough for half precision.
+    largest = ops.stop_gradient(ops.max(x, axis=axis, keepdims=True))
+    z = ops.moveaxis(ops.maximum(x - largest, -1.0), axis, -1)
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if dtype in ("float16", "bfloat16"):
+        z = ops.cast(z, "float32")
+    inside = z > ops.stop_gradient(_threshold(z))
+    # Once more from the support, so that no gradient passes the sorting.
+    support = ops.where(inside, z, ops.zeros_like(z))
+    total = ops.sum(support, axis=-1, keepdims=True)
+    size = ops.sum(ops.cast(inside, z.dtype), axis=-1, keepdims=True)
+    surplus = ops.relu(z - (total - 1.0) / size)
+    probabilities = ops.where(inside, surplus, ops.zeros_like(z))
+    return ops.cast(ops.moveaxis(probabilities, -1, axis), dtype)
+
+
+def _threshold(z: Any) -> Any:
+    """What sparsemax takes off `z`: Martins & Astudillo, 2016, algorithm 1."""
+    descending = -ops.sort(-z, axis=-1)
+    rank = ops.cumsum(ops.ones_like(z), axis=-1)
+    candidates = (ops.cumsum(descending, axis=-1) - 1.0) / rank
+    # The candidates rise as long as entries belong to the support.
+    return ops.max(candidates, axis=-1, keepdims=True)
+
+
+def readable(tensor: Any) -> np.ndarray | None:
+    """Returns the numbers of a tensor, or None where nobody can see them yet.
+
+    Use it to check values in eager execution. In a program that is being
+    traced there are none; and those of an accelerator on torch, where all
+    training is eager, are not waited for.
+    """
+    device = getattr(getattr(tensor, "device", None), "type", "cpu")
+    if device != "cpu":
+        return None
+    try:
+        return ops.convert_to_numpy(tensor)
+    except Exception:  # Every backend has its own error for traced tensors.
+        return None
 
 
 def same_rank(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
