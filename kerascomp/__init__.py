@@ -8,7 +8,14 @@ packages, such as `kerascomp.studies`, is imported when first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from kerascomp import callbacks, layers, losses, regularizers, schedules
+from kerascomp import (
+    callbacks,
+    distances,
+    layers,
+    losses,
+    regularizers,
+    schedules,
+)
 from kerascomp._registry import entries
 from kerascomp._version import __version__
 
@@ -19,6 +26,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "datasets",
+    "distances",
     "entries",
     "export",
     "layers",

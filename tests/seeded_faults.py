@@ -25,7 +25,7 @@ import keras  # noqa: E402
 
 from kerascomp import _registry  # noqa: E402
 
-LAYERS = ("kerascomp.layers", "test_layers.py")
+LAYERS = ("kerascomp.layers._drop_path", "test_layers.py")
 LOSSES = ("kerascomp.losses._smooth", "test_losses.py")
 REGULARIZERS = ("kerascomp.regularizers._norms", "test_regularizers.py")
 SCHEDULES = ("kerascomp.schedules", "test_schedules.py")

@@ -4,10 +4,24 @@ One file a module. No argument has its default value, no two axes have the same
 length: a lost argument or a swapped axis would go unnoticed.
 """
 
-from catalog import callbacks, layers, losses, regularizers, schedules
+from catalog import (
+    callbacks,
+    layers,
+    losses,
+    metric_learning,
+    regularizers,
+    schedules,
+)
 
 CASES = [
     case
-    for module in (layers, losses, regularizers, schedules, callbacks)
+    for module in (
+        layers,
+        losses,
+        metric_learning,
+        regularizers,
+        schedules,
+        callbacks,
+    )
     for case in module.CASES
 ]
