@@ -138,7 +138,7 @@ def total_variation(p: Any, q: Any) -> Any:
         Levin & Peres, 2017, [Markov chains and mixing
         times](https://pages.uoregon.edu/dlevin/MARKOV/), proposition 4.2.
     """
-    return ops.sum(ops.abs(p - q), axis=-1) / 2
+    return ops.sum(_geometry.magnitude(p - q), axis=-1) / 2
 
 
 @_between_distributions

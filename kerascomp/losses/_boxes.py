@@ -14,24 +14,22 @@ FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh")
 
 
 class _Boxes(NamedTuple):
-    """Corners of boxes, right and bottom no less than left and top."""
+    """First and last corners of boxes, `(..., 2)`; none lies before the other.
 
-    left: Any
-    top: Any
-    right: Any
-    bottom: Any
+    Which axis comes first does not matter to any of the losses.
+    """
 
-    @property
-    def width(self) -> Any:
-        return self.right - self.left
+    low: Any
+    high: Any
 
     @property
-    def height(self) -> Any:
-        return self.bottom - self.top
+    def size(self) -> Any:
+        return self.high - self.low
 
     @property
     def area(self) -> Any:
-        return self.width * self.height
+        size = self.size
+        return size[..., 0] * size[..., 1]
 
 
 class _Overlap(Loss):
@@ -71,15 +69,13 @@ class _Overlap(Loss):
         raise NotImplementedError
 
     def _corners(self, boxes: Any) -> _Boxes:
-        a, b, c, d = (boxes[..., index] for index in range(4))
-        if self.bounding_box_format == "yxyx":
-            a, b, c, d = b, a, d, c
+        first, second = boxes[..., :2], boxes[..., 2:]
         if self.bounding_box_format == "center_xywh":
-            a, b = a - c / 2, b - d / 2
+            first = first - second / 2
         if self.bounding_box_format in ("xywh", "center_xywh"):
-            c, d = a + ops.relu(c), b + ops.relu(d)
+            second = first + second
         # A box that is turned inside out is empty.
-        return _Boxes(a, b, ops.maximum(a, c), ops.maximum(b, d))
+        return _Boxes(first, ops.maximum(first, second))
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -238,7 +234,7 @@ class CIoU(_Overlap):
 
     and a is taken as a constant in the gradient, as in the paper. A quotient
     0 / 0 counts as 0; a box with right < left or bottom < top is empty, and
-    its center its first corner.
+    its center its first corner. The angle of a point is that of a square.
 
     Args:
         bounding_box_format: `"xyxy"` (left, top, right, bottom), `"yxyx"`,
@@ -301,37 +297,31 @@ class CIoU(_Overlap):
 
 
 def _angle(boxes: _Boxes) -> Any:
-    """The angle of the diagonal from the vertical; 0 for a point."""
-    point = (boxes.width == 0) & (boxes.height == 0)
-    height = ops.where(point, ops.ones_like(boxes.height), boxes.height)
-    return ops.arctan2(boxes.width, height)
+    """The angle of the diagonal; that of a square for a point."""
+    size = boxes.size
+    point = ops.all(size == 0, axis=-1, keepdims=True)
+    size = ops.where(point, ops.ones_like(size), size)
+    return ops.arctan2(size[..., 0], size[..., 1])
 
 
 def _center_distance(true: _Boxes, predicted: _Boxes) -> Any:
     """Squared distance of the centers over that of the hull's corners."""
-    hull = _hull(true, predicted)
-    across = true.left + true.right - predicted.left - predicted.right
-    down = true.top + true.bottom - predicted.top - predicted.bottom
+    apart = true.low + true.high - predicted.low - predicted.high
+    diagonal = _hull(true, predicted).size
     return _geometry.ratio(
-        (ops.square(across) + ops.square(down)) / 4,
-        ops.square(hull.width) + ops.square(hull.height),
+        ops.sum(ops.square(apart), axis=-1) / 4,
+        ops.sum(ops.square(diagonal), axis=-1),
     )
 
 
 def _intersection(true: _Boxes, predicted: _Boxes) -> _Boxes:
-    left = _larger(true.left, predicted.left)
-    top = _larger(true.top, predicted.top)
-    right = _smaller(true.right, predicted.right)
-    bottom = _smaller(true.bottom, predicted.bottom)
-    return _Boxes(left, top, ops.maximum(left, right), ops.maximum(top, bottom))
+    low = _larger(true.low, predicted.low)
+    return _Boxes(low, ops.maximum(low, _smaller(true.high, predicted.high)))
 
 
 def _hull(true: _Boxes, predicted: _Boxes) -> _Boxes:
     return _Boxes(
-        _smaller(true.left, predicted.left),
-        _smaller(true.top, predicted.top),
-        _larger(true.right, predicted.right),
-        _larger(true.bottom, predicted.bottom),
+        _smaller(true.low, predicted.low), _larger(true.high, predicted.high)
     )
 
 
