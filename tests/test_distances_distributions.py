@@ -61,8 +61,9 @@ def test_jensen_shannon_equals_scipy(shares):
 def test_jensen_shannon_keeps_its_digits_near_zero(step):
     p = np.array([0.5, 0.5])
     q = np.array([0.5 + step, 0.5 - step])
-    received = float(distances.jensen_shannon(p.astype("float32"), q))
-    p32, q32 = (a.astype("float32").astype("float64") for a in (p, q))
+    p, q = p.astype("float32"), q.astype("float32")
+    received = float(distances.jensen_shannon(p, q))
+    p32, q32 = p.astype("float64"), q.astype("float64")
     # With u = +-(q - p) / (q + p): sums of u^2 (1 + u^2 / 6) (p + q) / 4.
     u = (p32 - q32) / (p32 + q32)
     expected = np.sqrt(np.sum((p32 + q32) * u**2 * (1 + u**2 / 6)) / 4)

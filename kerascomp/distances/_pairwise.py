@@ -135,6 +135,9 @@ def _by_differences(
         return function(ops.expand_dims(rows, 1), ops.expand_dims(y, 0))
 
     row = ops.shape(y)[0] * ops.shape(y)[1]
+    sizes = (row, ops.shape(x)[0])
+    if not all(isinstance(n, int) or ops.is_tensor(n) for n in sizes):
+        return chunk(x)  # JAX traces an unknown size for its shape alone.
     if isinstance(row, int):
         limit = max(1, max_elements // max(1, row))
     else:

@@ -300,13 +300,13 @@ class _MarginSoftmax(Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         labels = _labels_of_classes(y_true, y_pred)
         cosines = _geometry.widened(y_pred)
-        labels = ops.expand_dims(labels, -1)
-        cosine = ops.take_along_axis(cosines, labels, axis=-1)
-        target = self.with_margin(cosine)
+        place = ops.expand_dims(labels, -1)
+        target = self.with_margin(ops.take_along_axis(cosines, place, axis=-1))
         classes = ops.arange(cosines.shape[-1], dtype="int32")
-        logits = self.scale * ops.where(labels == classes, target, cosines)
-        right = self.scale * ops.squeeze(target, axis=-1)
-        values = ops.logsumexp(logits, axis=-1) - right
+        logits = self.scale * ops.where(place == classes, target, cosines)
+        values = ops.sparse_categorical_crossentropy(
+            labels, logits, from_logits=True
+        )
         return ops.cast(values, y_pred.dtype)
 
     def get_config(self) -> dict[str, Any]:
