@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kerascomp import (
     activations,
     callbacks,
+    distances,
     layers,
     losses,
     metrics,
@@ -35,6 +36,7 @@ __all__ = [
     "activations",
     "callbacks",
     "datasets",
+    "distances",
     "entries",
     "export",
     "layers",

@@ -25,7 +25,7 @@ import keras  # noqa: E402
 
 from kerascomp import _registry  # noqa: E402
 
-LAYERS = ("kerascomp.layers", "test_layers.py")
+LAYERS = ("kerascomp.layers._drop_path", "test_layers.py")
 LOSSES = ("kerascomp.losses._smooth", "test_losses.py")
 METRICS = ("kerascomp.metrics._confusion", "test_metrics_classes.py")
 CORRELATIONS = (

@@ -1,5 +1,6 @@
 """Losses that Keras lacks, for `model.compile(loss=...)`."""
 
+from kerascomp.losses._boxes import CIoU, DIoU, GIoU
 from kerascomp.losses._classification import (
     AsymmetricLoss,
     PolyLoss,
@@ -13,6 +14,20 @@ from kerascomp.losses._imbalance import (
     LogitAdjusted,
 )
 from kerascomp.losses._margin import MulticlassHinge, Perceptron
+from kerascomp.losses._metric_learning import (
+    Contrastive,
+    LiftedStructure,
+    TripletHard,
+    TripletSemiHard,
+)
+from kerascomp.losses._metric_learning_softmax import (
+    ArcFace,
+    CosFace,
+    NPairs,
+    NPairsMultilabel,
+    NTXent,
+    SupervisedContrastive,
+)
 from kerascomp.losses._ordinal import CORN, WeightedKappa, corn_probabilities
 from kerascomp.losses._regression import (
     GaussianNegativeLogLikelihood,
@@ -46,4 +61,17 @@ __all__ = [
     "WeightedKappa",
     "CORN",
     "corn_probabilities",
+    "Contrastive",
+    "TripletSemiHard",
+    "TripletHard",
+    "LiftedStructure",
+    "NPairs",
+    "NPairsMultilabel",
+    "SupervisedContrastive",
+    "NTXent",
+    "ArcFace",
+    "CosFace",
+    "GIoU",
+    "DIoU",
+    "CIoU",
 ]

@@ -1,12 +1,10 @@
-"""Layers that Keras lacks."""
+"""Drops residual branches at random."""
 
 from typing import Any
 
 from kerascomp import _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
-
-__all__ = ["DropPath"]
 
 ops = keras.ops
 
