@@ -10,7 +10,9 @@ BACKEND ?= $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),tenso
 KERAS = $(patsubst gpu,tensorflow,$(patsubst tensorflow-cpu,tensorflow,$(BACKEND)))
 PROJECT := setup.cfg pyproject.toml $(wildcard requirements/*.txt)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-TEST := $(BIN)/python -m pytest
+# Tests spend their time in Python: two processes for the two cores of CI.
+JOBS ?= 2
+TEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help study test test-backends lint docs bench clean
 

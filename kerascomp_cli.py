@@ -95,7 +95,7 @@ def study(
     trials: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of trials. [default: 16, or the grid]"
+            min=1, help="Number of trials. [default: 48, or the grid]"
         ),
     ] = None,
     epochs: Annotated[
@@ -104,6 +104,19 @@ def study(
     seeds: Annotated[
         int, typer.Option(min=1, help="Trainings of each trial.")
     ] = 1,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Cross-validate each trial, instead of --seeds."
+        ),
+    ] = None,
+    halving: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Twice while training, let one trial in so many go on.",
+        ),
+    ] = None,
     batch_size: Annotated[
         str | None,
         typer.Option(metavar="VALUES", help="Choices `16,32,64`, or one."),
@@ -153,7 +166,15 @@ def study(
     ] = 0,
     max_minutes: Annotated[
         float | None,
-        typer.Option(help="No training starts after so many minutes."),
+        typer.Option(help="Stop after so many minutes; resume later."),
+    ] = None,
+    max_lanes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most trainings at once: lower it to save memory. "
+            "[default: 64]",
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option(help="Delete a study in the directory first.")

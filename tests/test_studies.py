@@ -1,6 +1,8 @@
 """Studies: what they find, keep, refuse, and survive."""
 
 import csv
+import dataclasses
+import itertools
 import json
 import statistics
 
@@ -13,7 +15,15 @@ import studying
 from scipy import stats
 
 from kerascomp import _files, datasets, export, studies
-from kerascomp.studies import _records, _report, _runner, _search
+from kerascomp.population import _training
+from kerascomp.studies import (
+    _folds,
+    _records,
+    _report,
+    _runner,
+    _search,
+    _study,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +137,7 @@ def test_a_finished_study_is_not_run_again(finished, monkeypatch):
     def refuse(*arguments):
         raise AssertionError("a training was started")
 
-    monkeypatch.setattr(_runner.Sequential, "_train", refuse)
+    monkeypatch.setattr(_runner.Executor, "run", refuse)
     again = studying.study(finished.directory, seeds=2).run(verbose=0)
     assert again.best.score == finished.best.score
 
@@ -198,30 +208,6 @@ def test_hyperband_continues_where_the_trial_before_stopped(tmp_path):
         assert run.first_epoch + len(run.curves["loss"]) == 3
 
 
-def test_state_round_trip_keeps_weights_and_optimizer(tmp_path):
-    hp = keras_tuner.HyperParameters()
-    hp.Fixed("learning_rate", 0.1)
-    part = studying.data().train
-
-    def trained():
-        model = studying.build(hp)
-        model.compile(keras.optimizers.Adam(0.1), model.loss)
-        return model
-
-    model = trained()
-    model.fit(part.x, part.y, epochs=2, verbose=0)
-    _runner.save_state(model, tmp_path / "state.npz")
-    twin = trained()
-    _runner.restore_state(twin, part.x[:1], tmp_path / "state.npz")
-    assert int(twin.optimizer.iterations) == int(model.optimizer.iterations)
-    # One more step on each gives the same weights only if Adam's moments,
-    # too, came back.
-    for each in (model, twin):
-        each.fit(part.x, part.y, shuffle=False, verbose=0)
-    for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
-
-
 @pytest.mark.parametrize(("batch_size", "updates"), [(512, 1), (1, 512)])
 def test_batch_size_decides_the_updates_of_an_epoch(
     tmp_path, batch_size, updates
@@ -274,15 +260,19 @@ def test_a_failing_trial_is_recorded_and_the_study_goes_on(
 
 
 def fail_at(monkeypatch, error, trial=None):
-    """Makes the trainings of a trial, or of all, raise an error."""
-    train = _runner.Sequential._train
+    """Makes the models of a trial, or of all, raise an error when built."""
+    make = _runner.Executor._lane
+
+    def raising():
+        raise error
 
     def failing(self, job):
+        lane = make(self, job)
         if trial in (None, job.proposal.trial):
-            raise error
-        return train(self, job)
+            return dataclasses.replace(lane, build=raising)
+        return lane
 
-    monkeypatch.setattr(_runner.Sequential, "_train", failing)
+    monkeypatch.setattr(_runner.Executor, "_lane", failing)
 
 
 @pytest.mark.parametrize("algorithm", ["random", "hyperband"])
@@ -349,11 +339,104 @@ def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         fail_at(patch, KeyboardInterrupt(), trial="1")
         with pytest.raises(KeyboardInterrupt):
-            studying.study(tmp_path).run(verbose=0)
+            studying.study(tmp_path, max_lanes=1).run(verbose=0)
     record = _records.read(tmp_path)
     assert record.study["status"] == "interrupted"
     assert len(record.trials) == 1
-    assert studying.study(tmp_path).run(verbose=0).status == "finished"
+    finished = studying.study(tmp_path, max_lanes=1).run(verbose=0)
+    assert finished.status == "finished"
+
+
+def test_a_time_limit_stops_with_the_running_epoch(tmp_path, monkeypatch):
+    whole = studying.study(tmp_path / "whole", **STEADY).run(verbose=0)
+    now = itertools.count()
+    with monkeypatch.context() as patch:
+        # A minute passes from one look at the clock to the next.
+        patch.setattr(_study.time, "monotonic", lambda: 60.0 * next(now))
+        limited = studying.study(
+            tmp_path / "limited", max_minutes=3.5, **STEADY
+        ).run(verbose=0)
+    assert limited.status == "time limit"
+    assert limited.record.trials == ()
+    assert (tmp_path / "limited" / "running.npz").exists()
+    trained = []
+    train = _training._Run.train
+
+    def counted(self, epoch, step):
+        trained.append(epoch)
+        return train(self, epoch, step)
+
+    monkeypatch.setattr(_training._Run, "train", counted)
+    resumed = studying.study(tmp_path / "limited", **STEADY).run(verbose=0)
+    assert 0 not in trained  # Where it had been already.
+    assert outcomes(resumed) == outcomes(whole)
+    assert not (tmp_path / "limited" / "running.npz").exists()
+
+
+# One group, of which every epoch is the same in every process.
+STEADY = {
+    "space": {"batch_size": 16, "learning_rate": (1e-3, 1e-1, "log")},
+    "epochs": 4,
+    "engine": "looped",
+}
+
+
+def outcomes(result):
+    return [
+        (trial.hyperparameters, run.score, run.curves["val_loss"])
+        for trial in result.record.trials
+        for run in trial.runs
+    ]
+
+
+def test_halving_ends_the_worse_trials_at_the_rungs(tmp_path):
+    space = {"batch_size": 16, "learning_rate": (1e-3, 1e-1, "log")}
+    result = studying.study(
+        tmp_path,
+        space=space,
+        max_trials=9,
+        epochs=9,
+        halving=3,
+        objective="val_loss",
+    ).run(verbose=0)
+    ends = [trial.pruned_epoch for trial in result.record.trials]
+    assert sorted(ends, key=str) == [1] * 6 + [3] * 2 + [None]
+    for trial in result.record.trials:
+        curve = trial.runs[0].curves["val_loss"]
+        assert len(curve) == (trial.pruned_epoch or 9)
+    for rung in (1, 3):
+        at_rung = {
+            trial.id: min(trial.runs[0].curves["val_loss"][:rung])
+            for trial in result.record.trials
+            if (trial.pruned_epoch or 9) >= rung
+        }
+        gone = {t.id for t in result.record.trials if t.pruned_epoch == rung}
+        kept = at_rung.keys() - gone
+        assert max(at_rung[n] for n in kept) <= min(at_rung[n] for n in gone)
+    assert result.best.pruned_epoch is None
+    written = rows(tmp_path / "trials.csv")
+    assert [row["pruned_epoch"] for row in written] == [
+        "" if end is None else str(end) for end in ends
+    ]
+
+
+def test_folds_are_trainings_that_validate_on_every_sample_once(tmp_path):
+    study = studying.study(tmp_path, folds=3, epochs=1)
+    result = study.run(verbose=0)
+    for trial in result.record.trials:
+        assert [run.seed for run in trial.runs] == [0, 1, 2]
+        assert len(set(trial.scores)) > 1
+        assert trial.score == pytest.approx(np.mean(trial.scores))
+    data = studying.data()
+    parts = _folds.parts(data, 3, 0, [0, 1, 2])
+    samples = len(data.train) + len(data.validation)
+    together = np.concatenate(parts.validation_samples)
+    np.testing.assert_array_equal(np.sort(together), np.arange(samples))
+    for train, validation in zip(
+        parts.samples, parts.validation_samples, strict=True
+    ):
+        assert not set(train) & set(validation)
+        assert len(train) + len(validation) == samples
 
 
 BAD_ARGUMENTS = [
@@ -377,6 +460,19 @@ BAD_ARGUMENTS = [
     ({"build": "cnn"}, "takes samples of shape"),
     ({"objective": "val_surprise"}, "is better is not known"),
     ({"algorithm": "hyperband"}, "follows from `epochs`"),
+    ({"folds": 1}, "`folds` must be an integer of at least 2"),
+    (
+        {"folds": 2, "seeds": 3},
+        "Received: folds=2, seeds=3",
+    ),
+    ({"folds": 1000}, "fewer than folds. Received: folds=1000"),
+    ({"halving": 1}, "`halving` must be an integer of at least 2"),
+    ({"max_lanes": 0}, "`max_lanes` must be an integer of at least 1"),
+    ({"engine": "fast"}, "`engine` must be one of"),
+    (
+        {"algorithm": "hyperband", "max_trials": None, "halving": 3},
+        "leave `halving` out",
+    ),
     (
         {"algorithm": "grid", "space": {"dropout": [0.1, 0.2, 0.3]}},
         "The grid has 3 points",
@@ -542,9 +638,11 @@ def _propose(algorithm, scratch, answers):
     )
     search = _search.Search(plan, studying.build, scratch)
     proposals = []
-    while len(proposals) < answers and (proposal := search.ask()) is not None:
-        proposals.append(proposal.values)
-        score = proposal.values["learning_rate"] / proposal.values["batch_size"]
-        search.tell(proposal.trial, score, "")
+    while len(proposals) < answers and (batch := search.ask(3)):
+        for proposal in batch:
+            values = proposal.values
+            proposals.append(values)
+            score = values["learning_rate"] / values["batch_size"]
+            search.tell(proposal.trial, score, "")
     search.close()
     return proposals
