@@ -162,6 +162,21 @@ VARIABLES: dict[str, Callable] = {
 }
 
 
+def values_of(model: Any) -> list[np.ndarray]:
+    """Returns copies of weights and optimizer state."""
+    return [np.array(ops.convert_to_numpy(v)) for v in _variables(model)]
+
+
+def assign_values(model: Any, values: Sequence[np.ndarray]) -> None:
+    """Undoes `values_of`."""
+    for variable, value in zip(_variables(model), values, strict=True):
+        variable.assign(value)
+
+
+def _variables(model: Any) -> list:
+    return [v for pick in VARIABLES.values() for v in pick(model)]
+
+
 class VectorizedEngine(StateEngine):
     """All lanes in one program, along a leading axis.
 
@@ -305,8 +320,13 @@ class VectorizedEngine(StateEngine):
                 return result
             except Exception as error:
                 lanes = len(self._lanes)
-                if not is_out_of_memory(error) or self._parts >= lanes:
+                if not is_out_of_memory(error):
                     raise
+                if self._parts >= lanes:
+                    raise MemoryError(
+                        "There is too little memory for a step of a single "
+                        "lane. Lower `batch_size`, or take a smaller model"
+                    ) from error
                 self._parts = min(2 * self._parts, lanes)
                 self.notes.append(
                     f"out of memory with {lanes} lanes at once: they run in "
