@@ -140,9 +140,15 @@ def test_a_validation_split_is_that_of_fit(engine):
 def test_nested_inputs_come_in_streams_too():
     def make(lane):
         keras.utils.set_random_seed(lane)
-        inputs = {"a": keras.Input((3,)), "b": keras.Input((2,))}
+        inputs = {
+            "a": keras.Input((3,), name="a"),
+            "b": keras.Input((2,), name="b"),
+        }
         joined = keras.layers.Concatenate()(list(inputs.values()))
-        outputs = [keras.layers.Dense(2)(joined), keras.layers.Dense(1)(joined)]
+        outputs = [
+            keras.layers.Dense(2, name="c")(joined),
+            keras.layers.Dense(1, name="d")(joined),
+        ]
         model = keras.Model(inputs, outputs)
         model.compile(keras.optimizers.SGD(0.1), ["mse", "mae"])
         return model

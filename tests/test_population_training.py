@@ -84,7 +84,9 @@ def assert_same_training(models, own, expected):
             record["grad_norm"], other["grad_norm"], rtol=1e-5
         )
         assert warmup.model is model
-        assert stop.best == pytest.approx(others[2].best, rel=1e-5)
+        assert stop.best == pytest.approx(
+            others[2].best, rel=1e-5, nan_ok=True
+        )
         assert stop.stopped_epoch == others[2].stopped_epoch
 
 
@@ -92,7 +94,8 @@ def test_the_case_has_lanes_of_all_kinds(uninterrupted):
     _, whole = uninterrupted["looped"]
     assert whole.history.diverged == [None, None, 0, None, None]
     lengths = {len(own["loss"]) for own in whole.history}
-    assert {1, EPOCHS} < lengths
+    assert len(lengths) > 2
+    assert max(lengths) > 4
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -197,15 +200,7 @@ def test_lanes_run_in_parts_where_memory_is_short(
     monkeypatch.setattr(_choice, "_LEAST_SECONDS_A_LANE", {backend.NAME: 9.0})
     memory = ShortOfMemory(monkeypatch, most=2, from_step=from_step)
     weights = np.random.default_rng(0).uniform(size=(5, populations.SAMPLES))
-    histories = []
-
-    def fit(self, *arguments, **given):
-        histories.append(original(self, *arguments, **given))
-        return histories[-1]
-
-    original = Population.fit
-    monkeypatch.setattr(Population, "fit", fit)
-    populations.assert_like_fit(
+    _, histories = populations.assert_like_fit(
         populations.member,
         lanes=5,
         engine=engine,
@@ -214,8 +209,7 @@ def test_lanes_run_in_parts_where_memory_is_short(
         validation_data=populations.data(1),
     )
     assert memory.batch_sizes == {8}
-    notes = histories[0].notes
-    assert notes == [
+    assert histories.notes == [
         "out of memory with 5 lanes at once: they run in 2 parts",
         "out of memory with 5 lanes at once: they run in 4 parts",
     ]

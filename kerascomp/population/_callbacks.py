@@ -210,9 +210,13 @@ class LaneCallbacks:
         return self.view
 
     def _begin(self) -> None:
-        for own in self.copies:
-            own.set_model(self.view)
+        self.set_model(self.view)
         self.call("on_train_begin")
+
+    def set_model(self, model: Any) -> None:
+        """Gives the callbacks their model."""
+        for own in self.copies:
+            own.set_model(model)
 
     def leave(self) -> None:
         """Says that the model has its state again."""
@@ -222,8 +226,7 @@ class LaneCallbacks:
     def end(self, model: Any) -> None:
         """Finishes, if there was a beginning."""
         if self.view is not None:
-            for own in self.copies:
-                own.set_model(model)
+            self.set_model(model)
             self.call("on_train_end")
 
     def call(self, hook: str, *arguments: Any) -> None:

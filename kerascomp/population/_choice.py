@@ -122,12 +122,18 @@ class Programs:
         if seconds is None:
             return self._looped_for_want(group, trial, race)
         least = _LEAST_SECONDS_A_LANE.get(_compat.backend(), 0.0)
-        if seconds > least * len(group.lanes):
+        least *= len(group.lanes)
+        if race.pays(seconds - least, 1.0):
             race.run(LOOPED)
-        if _compat.backend() == "tensorflow" and race.pays_for_xla():
+        with_xla = _compat.backend() == "tensorflow"
+        if with_xla and race.pays(min(race.seconds.values()), _XLA_PATIENCE):
             race.run(XLA)
         winner = min(race.seconds, key=lambda kind: race.seconds[kind])
-        self._faster[_situation(group, trial)] = winner
+        # What did not pay this time may in a longer training.
+        if (LOOPED in race.tried or seconds <= least) and (
+            XLA in race.tried or not with_xla
+        ):
+            self._faster[_situation(group, trial)] = winner
         why = f"a step of all lanes: {', '.join(race.notes)}"
         return self._make(group, winner, trial), why
 
@@ -161,6 +167,7 @@ class _Race:
     def __init__(self, programs: Programs, group: _members.Group, trial: Trial):
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
+        self.tried: set[str] = set()
         self._compiling = 0.0
         self._programs, self._group, self._trial = programs, group, trial
 
@@ -169,6 +176,7 @@ class _Race:
         batch = self._trial.batch
         if batch is None:
             return None
+        self.tried.add(kind)
         try:
             engine = self._programs._make(self._group, kind, self._trial)
             seconds, first = _engine.seconds_a_step(engine, batch, repeats)
@@ -181,10 +189,15 @@ class _Race:
         self.notes.append(f"{kind} {seconds * 1e3:.2f} ms")
         return seconds
 
-    def pays_for_xla(self) -> bool:
-        """Whether a faster step may win back what XLA costs to compile."""
-        left = min(self.seconds.values()) * self._trial.steps
-        return left > _XLA_PATIENCE * self._compiling
+    def pays(self, seconds: float, patience: float) -> bool:
+        """Whether saving so much a step may win back what compiling costs.
+
+        Args:
+            seconds: What could be saved of a step, at best.
+            patience: How much longer than the first engine another one
+                compiles.
+        """
+        return seconds * self._trial.steps > patience * self._compiling
 
 
 def _situation(group: _members.Group, trial: Trial) -> tuple:

@@ -205,7 +205,7 @@ class Stream:
         shuffle: bool = False,
         seed: int = 0,
     ):
-        self._source = source
+        self._source = self._asked = source
         self._class_weight = class_weight
         self._shuffle, self._seed = shuffle, seed
         self.steps_per_epoch: int | None = None
@@ -227,7 +227,7 @@ class Stream:
     @property
     def description(self) -> str:
         """The source, as errors show it."""
-        return repr(self._source)
+        return repr(self._asked)
 
     @property
     def is_spent(self) -> bool:
@@ -261,7 +261,7 @@ class Stream:
                 raise ValueError(
                     "The data ended before the training did. Lower "
                     "`steps_per_epoch` or `epochs`, or pass data that can be "
-                    f"iterated over again. Received: {self._source!r}"
+                    f"iterated over again. Received: {self._asked!r}"
                 )
             while batch is not None:
                 rest = itertools.chain([batch], batches)
@@ -275,7 +275,7 @@ class Stream:
             self._first = next(iterator, None)
             if self._first is None:
                 raise ValueError(
-                    f"There must be batches. Received: {self._source!r}, "
+                    f"There must be batches. Received: {self._asked!r}, "
                     "which yields none"
                 )
             if self.is_spent:  # The batch has to be trained on, too.
@@ -292,7 +292,8 @@ class Stream:
 
     def _given(self, number: int) -> Iterator:
         if not isinstance(self._source, keras.utils.PyDataset):
-            yield from self._source
+            for given in self._source:  # `yield from` would close it.
+                yield given
             return
         count = self._source.num_batches
         self._source.on_epoch_begin()

@@ -167,6 +167,7 @@ class Training:
         self.history.diverged[lane] = state.diverged
         if state.stopped:
             self.running.remove(lane)
+            own.set_model(model)
             own.restore(state.callbacks)
         else:
             self._restored[lane] = state, rates
