@@ -9,6 +9,7 @@ Run it once per backend:
 
 import argparse
 import os
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -52,8 +53,7 @@ def train(programs, models, engine):
 
 def resident():
     """Megabytes of memory that are in use."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * PAGE
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
 def main():
@@ -82,7 +82,9 @@ def main():
             if first + lanes >= warm and not before:
                 before, warm = resident(), first + lanes
             if (first + lanes) % (trials // 5) == 0:
-                print(f"{name:24}{first + lanes:8}{resident():8.0f}", flush=True)
+                print(
+                    f"{name:24}{first + lanes:8}{resident():8.0f}", flush=True
+                )
         a_trial = (resident() - before) / (trials - warm)
         print(f"{name:24}{trials:8}{resident():8.0f}{a_trial:12.3f}")
 

@@ -1,5 +1,7 @@
 """Populations read data as `fit` does, and refuse what they cannot read."""
 
+import itertools
+
 import backend
 import keras
 import numpy as np
@@ -15,7 +17,7 @@ CUTS = (0, 5, 13, 16)  # Batches of unequal sizes.
 def batches(weighted=False):
     x, y = populations.data()
     weight = np.linspace(0.5, 2.0, len(x)).astype("float32")
-    for start, stop in zip(CUTS, CUTS[1:], strict=False):
+    for start, stop in itertools.pairwise(CUTS):
         part = slice(start, stop)
         yield (x[part], y[part], weight[part])[: 3 if weighted else 2]
 

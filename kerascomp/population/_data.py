@@ -101,7 +101,9 @@ class Arrays:
         self.orders = orders
         self.used = orders.samples
 
-    def epoch(self, number: int = 0, first: int = 0) -> Iterator[_program.Batch]:
+    def epoch(
+        self, number: int = 0, first: int = 0
+    ) -> Iterator[_program.Batch]:
         """Yields the batches of an epoch.
 
         With `steps_per_epoch`, an epoch goes on where the one before stopped,
@@ -242,7 +244,9 @@ class Stream:
         # Each group comes by by itself, and may pause in the midst of a pass.
         return self._of_groups.setdefault(tuple(lanes), copy.copy(self))
 
-    def epoch(self, number: int = 0, first: int = 0) -> Iterator[_program.Batch]:
+    def epoch(
+        self, number: int = 0, first: int = 0
+    ) -> Iterator[_program.Batch]:
         """Yields the batches of an epoch, see `Arrays.epoch`."""
         if self._epochs is None or number < self._next:
             self._epochs, self._next = self._cut(first), first
@@ -292,8 +296,8 @@ class Stream:
 
     def _given(self, number: int) -> Iterator:
         if not isinstance(self._source, keras.utils.PyDataset):
-            for given in self._source:  # `yield from` would close it.
-                yield given
+            # Through a chain: an abandoned `yield from` closes a generator.
+            yield from itertools.chain(self._source)
             return
         count = self._source.num_batches
         self._source.on_epoch_begin()
