@@ -148,8 +148,8 @@ KINDS = {
 }
 
 
-# On TensorFlow, `fit` updates an embedding from `tf.IndexedSlices`, whose
-# duplicate rows Adam squares one by one; populations add them up first.
+# On TensorFlow, `fit` gives the optimizer `tf.IndexedSlices` for an embedding,
+# and populations give it dense gradients. With SGD both agree, with Adam not.
 SPARSE = pytest.mark.xfail(
     backend.NAME == "tensorflow", reason="Adam on sparse gradients differs"
 )
