@@ -32,7 +32,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_equals_fit_with_numbers_by_lane(name):
     make = OPTIMIZERS[name]
-    population = populations.assert_like_fit(
+    population, _ = populations.assert_like_fit(
         lambda lane: populations.member(lane, make(lane + 1))
     )
     groups = population._groups(

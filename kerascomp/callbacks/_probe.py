@@ -211,7 +211,7 @@ class Probe:
             optimizer._trainable_variables if built else variables or []
         )
         if not self.names:
-            self.names = _unique([getattr(v, "path", v.name) for v in known])
+            self.names = unique([getattr(v, "path", v.name) for v in known])
         if variables is None:
             return list(range(len(known)))
         places = {id(_native(v)): place for place, v in enumerate(known)}
@@ -273,7 +273,7 @@ def _native(variable: Any) -> Any:
     return variable
 
 
-def _unique(paths: Sequence[str]) -> tuple[str, ...]:
+def unique(paths: Sequence[str]) -> tuple[str, ...]:
     """Tells layers of one name apart, as `block/dense#2/kernel`."""
     seen: dict[str, int] = {}
     names = []

@@ -14,6 +14,13 @@ from kerascomp.population import _engine
 # What a callback may use of a lane without the model being brought up to date.
 _STATIC = ("compiled", "built", "name", "optimizer", "loss")
 
+_BATCH_HOOKS = (
+    "on_batch_begin",
+    "on_batch_end",
+    "on_train_batch_begin",
+    "on_train_batch_end",
+)
+
 # Callbacks whose copies know all they need from the logs, the weights and the
 # learning rate of their lane.
 LANE_WISE: tuple[type, ...] = (
@@ -70,18 +77,36 @@ class LaneModel:
     """A lane of a running program, as a callback sees its model.
 
     Weights are read from and written to the lane. Whatever else a callback
-    asks for comes from the member, brought up to date before.
+    asks for comes from the member, brought up to date before. Programs come
+    and go while a training pauses, and lanes and their callbacks stay.
+
+    Args:
+        member: The model of the lane.
     """
 
-    def __init__(self, engine: _engine.StateEngine, lane: int):
+    def __init__(self, member: Any):
         self.stop_training = False
         self.rate: float | None = None  # Set before the next step.
-        self._engine, self._lane = engine, lane
-        self._member = engine.models[lane]
+        self._member = member
+        self._engine: _engine.StateEngine | None = None
+        self._lane = 0
+        self._metrics: list = member.metrics
         self._gradients: list[_Gradients] = []
+
+    def bind(self, engine: _engine.StateEngine, lane: int) -> None:
+        """Says where the state of the lane is; `release` that it left."""
+        self._engine, self._lane = engine, lane
+        # Those that were built: the program is the first member's.
+        self._metrics = engine.models[0].metrics
+
+    def release(self) -> None:
+        """Undoes `bind`: the member has the state of the lane."""
+        self._engine = None
 
     def get_weights(self) -> list[np.ndarray]:
         """The weights, as of `keras.Model`."""
+        if self._engine is None:
+            return self._member.get_weights()
         state = self._engine.values(self._lane)
         return [
             np.array(getattr(state, field)[place])
@@ -90,6 +115,9 @@ class LaneModel:
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Replaces the weights, as of `keras.Model`."""
+        if self._engine is None:
+            self._member.set_weights(weights)
+            return
         fields: dict[str, dict[int, Any]] = {}
         for (field, place), new in zip(self._places(), weights, strict=True):
             fields.setdefault(field, {})[place] = new
@@ -103,14 +131,17 @@ class LaneModel:
 
     def subscribe_to_gradients(self, receive: _probe.Receive) -> Any:
         """Joins the probe of the population."""
-        names = [v.path for v in self._member.trainable_variables]
-        self._gradients.append(_Gradients(tuple(names), receive))
-        return self._gradients[-1]
+        paths = [v.path for v in self._member.trainable_variables]
+        gradients = _Gradients(_probe.unique(paths), receive)
+        self._gradients.append(gradients)
+        return gradients
 
-    def deliver(self, norms: np.ndarray) -> None:
-        """Passes the gradient norms of an epoch on, `(steps, variables)`."""
-        for gradients in self._gradients:
-            gradients.deliver(norms)
+    def deliver(self, first: int, norms: np.ndarray) -> None:
+        """Passes gradient norms on, `(steps, variables)`, from step `first`."""
+        if len(norms):
+            steps = np.arange(first, first + len(norms))
+            for gradients in self._gradients:
+                gradients.receive(steps, norms)
 
     def _places(self) -> list[tuple[str, int]]:
         places = {
@@ -127,11 +158,11 @@ class LaneModel:
 
     @property
     def metrics(self) -> list:
-        """Those that were built: the program is the first member's."""
-        return self._engine.models[0].metrics
+        """The metrics, as of `keras.Model`."""
+        return self._metrics
 
     def __getattr__(self, name: str) -> Any:
-        if name not in _STATIC:
+        if self._engine is not None and name not in _STATIC:
             self._engine.write(self._lane)
         return getattr(self._member, name)
 
@@ -141,14 +172,7 @@ class _Gradients:
 
     def __init__(self, names: tuple[str, ...], receive: _probe.Receive):
         self.names = names
-        self._receive = receive
-        self._seen = 0
-
-    def deliver(self, norms: np.ndarray) -> None:
-        if len(norms):
-            steps = np.arange(self._seen, self._seen + len(norms))
-            self._seen += len(norms)
-            self._receive(steps, norms)
+        self.receive = receive
 
     def before_execution(self) -> None:
         """Rows are fetched at the end of an epoch."""
@@ -168,36 +192,62 @@ class LaneCallbacks:
         self.copies = [copy.deepcopy(callback) for callback in given]
         for own in self.copies:
             own.set_params(params)
-        self.began = False
+        self.view: Any = None  # The model, or a `LaneModel`.
+        self._by_step = [own for own in self.copies if _has_batch_hooks(own)]
 
-    def enter(self, model: Any) -> None:
-        """Gives the callbacks the model of the coming epochs."""
+    def enter(self, engine: _engine.Engine, lane: int) -> Any:
+        """Says which engine runs the lane; returns the model they see."""
+        member = engine.models[lane]
+        has_state = isinstance(engine, _engine.StateEngine)
+        begins = self.view is None
+        if begins:
+            self.view = LaneModel(member) if has_state else member
+        if has_state:
+            self.view.bind(engine, lane)
+        if begins:
+            self.view.stop_training = False
+            self._begin()
+        return self.view
+
+    def _begin(self) -> None:
+        self.set_model(self.view)
+        self.call("on_train_begin")
+
+    def set_model(self, model: Any) -> None:
+        """Gives the callbacks their model."""
         for own in self.copies:
             own.set_model(model)
-        if not self.began:
-            self.began = True
-            self.call("on_train_begin")
-            return
-        # The programs changed, the callbacks go on: monitors join anew.
-        for own in self.copies:
-            gradients = getattr(own, "_subscription", None)
-            if isinstance(gradients, _Gradients):
-                model._gradients.append(gradients)
+
+    def leave(self) -> None:
+        """Says that the model has its state again."""
+        if isinstance(self.view, LaneModel):
+            self.view.release()
+
+    def end(self, model: Any) -> None:
+        """Finishes, if there was a beginning."""
+        if self.view is not None:
+            self.set_model(model)
+            self.call("on_train_end")
 
     def call(self, hook: str, *arguments: Any) -> None:
         """Calls a hook of all callbacks."""
         for own in self.copies:
-            if _overrides(own, hook):
-                getattr(own, hook)(*arguments)
+            getattr(own, hook)(*arguments)
+
+    def call_by_step(self, hook: str, *arguments: Any) -> None:
+        """Calls a hook of those callbacks that act at every step."""
+        for own in self._by_step:
+            getattr(own, hook)(*arguments)
 
     @property
     def has_batch_hooks(self) -> bool:
         """Whether something is to be called at every step."""
-        return any(
-            _overrides(own, hook)
-            for own in self.copies
-            for hook in ("on_train_batch_begin", "on_train_batch_end")
-        )
+        return bool(self._by_step)
+
+    @property
+    def reads_batch_logs(self) -> bool:
+        """Whether the logs of every step are needed, which costs time."""
+        return any(type(own) not in LANE_WISE for own in self._by_step)
 
     @property
     def needs_gradients(self) -> bool:
@@ -208,19 +258,28 @@ class LaneCallbacks:
     def state(self) -> list[dict[str, Any]]:
         """What the callbacks remember, as far as it is plain data."""
         return [
-            {k: v for k, v in vars(own).items() if _is_plain(v)}
+            {
+                name: copy.deepcopy(value)
+                for name, value in vars(own).items()
+                if _is_plain(value) and name != "params"
+            }
             for own in self.copies
         ]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Undoes `state`, once training has begun."""
         for own, state in zip(self.copies, states, strict=True):
-            vars(own).update(state)
+            vars(own).update(copy.deepcopy(dict(state)))
 
 
-def _overrides(callback: Any, hook: str) -> bool:
-    base = keras.callbacks.Callback
-    return getattr(type(callback), hook) is not getattr(base, hook)
+def _has_batch_hooks(callback: Any) -> bool:
+    """Whether a callback acts at every step."""
+    # A lane that turns NaN ends anyway.
+    return not isinstance(callback, keras.callbacks.TerminateOnNaN) and any(
+        getattr(type(callback), hook)
+        is not getattr(keras.callbacks.Callback, hook)
+        for hook in _BATCH_HOOKS
+    )
 
 
 def _is_plain(value: Any) -> bool:

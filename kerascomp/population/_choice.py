@@ -67,6 +67,8 @@ class Programs:
         except _program.UnsupportedError as reason:
             engine = _looped.OwnStepsEngine(group.models, group.lifting)
             why = str(reason)
+            if len(group.lanes) > 1:
+                engine.notes.append(f"every lane runs its own steps: {why}")
         if trial.verbose:
             lifted = ", ".join(group.lifting.names) or "nothing"
             print(
@@ -78,6 +80,8 @@ class Programs:
     def _wished(
         self, group: _members.Group, wish: str, trial: Trial
     ) -> tuple[_engine.Engine, str]:
+        if wish == VECTORIZED and trial.batch is not None:
+            return self._vectorized(group, trial)
         if wish != "auto":
             return self._make(group, wish, trial), "as asked for"
         if len(group.lanes) == 1:
@@ -89,20 +93,47 @@ class Programs:
             return self._make(group, LOOPED, trial), "nothing was timed"
         return self._fastest(group, trial)
 
+    def _vectorized(
+        self, group: _members.Group, trial: Trial
+    ) -> tuple[_engine.Engine, str]:
+        """What was asked for, or a loop where that cannot be traced."""
+        engine = self._make(group, VECTORIZED, trial)
+        race = _Race(self, group, trial)
+        if race.run(VECTORIZED, repeats=1) is not None:
+            return engine, "as asked for"
+        return self._looped_for_want(group, trial, race)
+
+    def _looped_for_want(
+        self, group: _members.Group, trial: Trial, race: "_Race"
+    ) -> tuple[_engine.Engine, str]:
+        """A loop where lanes cannot be vectorized, which says so."""
+        why = "; ".join(race.notes)
+        if race.run(LOOPED, repeats=1) is None:
+            raise _program.UnsupportedError("; ".join(race.notes))
+        engine = self._make(group, LOOPED, trial)
+        engine.notes.append(f"lanes run one after the other: {why}")
+        return engine, why
+
     def _fastest(
         self, group: _members.Group, trial: Trial
     ) -> tuple[_engine.Engine, str]:
         race = _Race(self, group, trial)
         seconds = race.run(VECTORIZED)
+        if seconds is None:
+            return self._looped_for_want(group, trial, race)
         least = _LEAST_SECONDS_A_LANE.get(_compat.backend(), 0.0)
-        if seconds is None or seconds > least * len(group.lanes):
+        least *= len(group.lanes)
+        if race.pays(seconds - least, 1.0):
             race.run(LOOPED)
-        if _compat.backend() == "tensorflow" and race.pays_for_xla():
+        with_xla = _compat.backend() == "tensorflow"
+        if with_xla and race.pays(min(race.seconds.values()), _XLA_PATIENCE):
             race.run(XLA)
-        if not race.seconds:
-            raise _program.UnsupportedError("; ".join(race.notes))
         winner = min(race.seconds, key=lambda kind: race.seconds[kind])
-        self._faster[_situation(group, trial)] = winner
+        # What did not pay this time may in a longer training.
+        if (LOOPED in race.tried or seconds <= least) and (
+            XLA in race.tried or not with_xla
+        ):
+            self._faster[_situation(group, trial)] = winner
         why = f"a step of all lanes: {', '.join(race.notes)}"
         return self._make(group, winner, trial), why
 
@@ -136,33 +167,37 @@ class _Race:
     def __init__(self, programs: Programs, group: _members.Group, trial: Trial):
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
+        self.tried: set[str] = set()
         self._compiling = 0.0
         self._programs, self._group, self._trial = programs, group, trial
 
-    def run(self, kind: str) -> float | None:
+    def run(self, kind: str, repeats: int = 3) -> float | None:
         """Returns the seconds of a step, None for an engine that fails."""
         batch = self._trial.batch
         if batch is None:
             return None
+        self.tried.add(kind)
         try:
             engine = self._programs._make(self._group, kind, self._trial)
-            seconds, first = _engine.seconds_a_step(engine, batch)
-        except _program.UnsupportedError:
-            raise
+            seconds, first = _engine.seconds_a_step(engine, batch, repeats)
         except Exception as error:  # Not every model can be traced so.
-            self.notes.append(f"{kind} failed: {type(error).__name__}: {error}")
+            said = str(error).strip().partition("\n")[0]
+            self.notes.append(f"{kind} failed: {type(error).__name__}: {said}")
             return None
         self.seconds[kind] = seconds
         self._compiling = self._compiling or first
         self.notes.append(f"{kind} {seconds * 1e3:.2f} ms")
         return seconds
 
-    def pays_for_xla(self) -> bool:
-        """Whether a faster step may win back what XLA costs to compile."""
-        if VECTORIZED not in self.seconds:
-            return False
-        left = min(self.seconds.values()) * self._trial.steps
-        return left > _XLA_PATIENCE * self._compiling
+    def pays(self, seconds: float, patience: float) -> bool:
+        """Whether saving so much a step may win back what compiling costs.
+
+        Args:
+            seconds: What could be saved of a step, at best.
+            patience: How much longer than the first engine another one
+                compiles.
+        """
+        return seconds * self._trial.steps > patience * self._compiling
 
 
 def _situation(group: _members.Group, trial: Trial) -> tuple:
@@ -171,4 +206,4 @@ def _situation(group: _members.Group, trial: Trial) -> tuple:
     if trial.batch is not None:
         axis = 1 if trial.batch.data_by_lane else 0
         size = _program.tree.flatten(trial.batch.x)[0].shape[axis]
-    return group.key, size, trial.probing
+    return group.key, len(group.lanes), size, trial.probing

@@ -1,7 +1,9 @@
 """Batches, from arrays in memory or from what makes them one by one."""
 
+import collections
+import copy
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,8 @@ class Arrays:
     """
 
     order: Callable[[int], np.ndarray | None]
+    is_spent = False
+    description = "arrays"
 
     def __init__(
         self,
@@ -100,16 +104,23 @@ class Arrays:
         """The number of samples that a lane sees."""
         return self.used if self.orders is None else self.orders.size(lane)
 
-    def epoch(self, number: int = 0) -> Iterator[_program.Batch]:
+    def epoch(
+        self, number: int = 0, first: int = 0
+    ) -> Iterator[_program.Batch]:
         """Yields the batches of an epoch.
 
-        With `steps_per_epoch`, an epoch goes on where the one before stopped.
+        With `steps_per_epoch`, an epoch goes on where the one before stopped,
+        and ends with the pass over the data, as in `fit`.
+
+        Args:
+            number: Of the epoch.
+            first: The epoch that training began with.
         """
-        steps = self._steps_of_pass
-        for step in range(number * self.steps, (number + 1) * self.steps):
-            if step % steps == 0 or step == number * self.steps:
-                order = self.order(step // steps)
-            yield self._batch(step % steps, order)
+        steps, whole = self.steps, self._steps_of_pass
+        turn, part = divmod(number - first, -(-whole // steps))
+        order = self.order(first + turn)
+        for step in range(part * steps, min((part + 1) * steps, whole)):
+            yield self._batch(step, order)
 
     def first(self) -> _program.Batch:
         """The batch that programs are built and timed with."""
@@ -201,12 +212,19 @@ class Stream:
         shuffle: bool = False,
         seed: int = 0,
     ):
-        self._source = source
+        self._source = self._asked = source
         self._class_weight = class_weight
         self._shuffle, self._seed = shuffle, seed
         self.steps_per_epoch: int | None = None
         self._first: _program.Batch | None = None
-        self._running: Iterator | None = None
+        self._epochs: Iterator | None = None
+        self._next = 0  # The epoch that `_epochs` yields next.
+        self._of_groups: dict[tuple[int, ...], Stream] = {}
+        if not isinstance(source, keras.utils.PyDataset | Iterable):
+            raise ValueError(
+                "Data must be arrays, nested arrays, or yield batches. "
+                f"Received: {source!r}"
+            )
 
     @property
     def steps(self) -> int | None:
@@ -214,35 +232,53 @@ class Stream:
         return self.steps_per_epoch or _length(self._source)
 
     @property
+    def description(self) -> str:
+        """The source, as errors show it."""
+        return repr(self._asked)
+
+    @property
     def is_spent(self) -> bool:
         """Whether it can be iterated over once only."""
-        return iter(self._source) is self._source
+        return isinstance(self._source, Iterator)
 
     def of_lanes(self, lanes: Any, batch_size: int | None = None) -> "Stream":
         """All lanes see the same batches, of the size in which they come."""
-        del lanes, batch_size
-        return self
+        del batch_size
+        if self.is_spent:
+            return self
+        # Each group comes by by itself, and may pause in the midst of a pass.
+        return self._of_groups.setdefault(tuple(lanes), copy.copy(self))
 
     def size(self, lane: int) -> None:
         """The number of samples that a lane sees: the same for all."""
 
-    def epoch(self, number: int = 0) -> Iterator[_program.Batch]:
-        """Yields the batches of an epoch."""
-        if self.steps_per_epoch is None:
-            yield from self._pass(number)
-            return
-        for _ in range(self.steps_per_epoch):
-            batch = next(self._running, None) if self._running else None
-            if batch is None:
-                self._running = self._pass(number)
-                batch = next(self._running, None)
+    def epoch(
+        self, number: int = 0, first: int = 0
+    ) -> Iterator[_program.Batch]:
+        """Yields the batches of an epoch, see `Arrays.epoch`."""
+        if self._epochs is None or number < self._next:
+            self._epochs, self._next = self._cut(first), first
+        while self._next < number:  # What another group went through.
+            collections.deque(next(self._epochs), maxlen=0)
+            self._next += 1
+        self._next += 1
+        return next(self._epochs)
+
+    def _cut(self, first: int) -> Iterator[Iterator[_program.Batch]]:
+        """Yields the epochs, each to be read to its end before the next."""
+        for number in itertools.count(first):
+            batches = self._pass(number)
+            batch = next(batches, None)
             if batch is None:
                 raise ValueError(
                     "The data ended before the training did. Lower "
                     "`steps_per_epoch` or `epochs`, or pass data that can be "
-                    f"iterated over again. Received: {self._source!r}"
+                    f"iterated over again. Received: {self._asked!r}"
                 )
-            yield batch
+            while batch is not None:
+                rest = itertools.chain([batch], batches)
+                yield itertools.islice(rest, self.steps_per_epoch)
+                batch = next(batches, None)
 
     def first(self) -> _program.Batch:
         """The batch that programs are built and timed with."""
@@ -251,7 +287,7 @@ class Stream:
             self._first = next(iterator, None)
             if self._first is None:
                 raise ValueError(
-                    f"There must be batches. Received: {self._source!r}, "
+                    f"There must be batches. Received: {self._asked!r}, "
                     "which yields none"
                 )
             if self.is_spent:  # The batch has to be trained on, too.
@@ -268,7 +304,8 @@ class Stream:
 
     def _given(self, number: int) -> Iterator:
         if not isinstance(self._source, keras.utils.PyDataset):
-            yield from self._source
+            # Through a chain: an abandoned `yield from` closes a generator.
+            yield from itertools.chain(self._source)
             return
         count = self._source.num_batches
         self._source.on_epoch_begin()
@@ -325,6 +362,11 @@ def split(x: Any, y: Any, weight: Any, fraction: float) -> tuple[tuple, tuple]:
 
 def weights_of_classes(y: Any, class_weight: dict[int, float]) -> np.ndarray:
     """Returns the weight of each sample's class, 1 for classes not named."""
+    if y is None or keras.tree.is_nested(y):
+        raise ValueError(
+            "`class_weight` weighs the classes of a single array of targets. "
+            f"Received: y of type {type(y).__name__}"
+        )
     labels = np.asarray(y)
     if labels.ndim > 1:
         one_hot = labels.shape[-1] != 1

@@ -14,6 +14,9 @@ from kerascomp.population import _lifting, _program
 ops = keras.ops
 tree = keras.tree
 
+# A step that takes so long need not be timed again.
+_ENOUGH_SECONDS = 0.2
+
 
 class Engine:
     """Advances all lanes of a group together.
@@ -162,6 +165,21 @@ VARIABLES: dict[str, Callable] = {
 }
 
 
+def values_of(model: Any) -> list[np.ndarray]:
+    """Returns copies of weights and optimizer state."""
+    return [np.array(ops.convert_to_numpy(v)) for v in _variables(model)]
+
+
+def assign_values(model: Any, values: Sequence[np.ndarray]) -> None:
+    """Undoes `values_of`."""
+    for variable, value in zip(_variables(model), values, strict=True):
+        variable.assign(value)
+
+
+def _variables(model: Any) -> list:
+    return [v for pick in VARIABLES.values() for v in pick(model)]
+
+
 class VectorizedEngine(StateEngine):
     """All lanes in one program, along a leading axis.
 
@@ -305,8 +323,13 @@ class VectorizedEngine(StateEngine):
                 return result
             except Exception as error:
                 lanes = len(self._lanes)
-                if not is_out_of_memory(error) or self._parts >= lanes:
+                if not is_out_of_memory(error):
                     raise
+                if self._parts >= lanes:
+                    raise MemoryError(
+                        "There is too little memory for a step of a single "
+                        "lane. Lower `batch_size`, or take a smaller model"
+                    ) from error
                 self._parts = min(2 * self._parts, lanes)
                 self.notes.append(
                     f"out of memory with {lanes} lanes at once: they run in "
@@ -371,16 +394,24 @@ def seconds_a_step(
 ) -> tuple[float, float]:
     """Times training steps.
 
+    Args:
+        engine: Its state is changed.
+        batch: What it trains on.
+        repeats: How many steps to time at most; fewer if they are slow.
+
     Returns:
-        The seconds of a step, and those of the first, which compiles.
+        The seconds of a step, and those that the first one took more, which
+        compiles.
     """
-    times = []
+    times: list[float] = []
     for repeat in range(repeats + 1):
         start = time.perf_counter()
         engine.train(batch, repeat)
         engine.broken()  # Waits for the device.
         times.append(time.perf_counter() - start)
-    return min(times[1:]), times[0]
+        if sum(times[1:]) > _ENOUGH_SECONDS:
+            break
+    return min(times[1:]), times[0] - min(times[1:])
 
 
 def backend_program() -> Any:

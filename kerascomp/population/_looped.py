@@ -126,14 +126,15 @@ class OwnStepsEngine(_engine.Engine):
         self._broken = np.full(len(self.models), _program.NOT_BROKEN)
         self._logs: list[dict] = [{} for _ in self.models]
         self._sound: list = [None for _ in self.models]
+        self._next_step = 0
 
     def train(self, batch: _program.Batch, step: int) -> None:
         for lane in self._running:
             if self._broken[lane] == _program.NOT_BROKEN:
                 self._step(lane, "train_on_batch", batch)
+                self._next_step = step + 1
                 if not np.isfinite(self._logs[lane].get("loss", 0.0)):
-                    self._broken[lane] = step
-                    self.models[lane].set_weights(self._sound[lane])
+                    self._freeze(lane, step)
 
     def test(self, batch: _program.Batch) -> None:
         for lane in self._running:
@@ -155,13 +156,24 @@ class OwnStepsEngine(_engine.Engine):
         for lane, model in enumerate(self.models):
             model.reset_metrics()
             if self._broken[lane] == _program.NOT_BROKEN:
-                self._sound[lane] = model.get_weights()
+                self._sound[lane] = _engine.values_of(model)
 
     def logs(self) -> list[dict[str, float]]:
         return [_floats(logs) for logs in self._logs]
 
     def broken(self) -> np.ndarray:
+        for lane in self._running:
+            if self._broken[lane] == _program.NOT_BROKEN:
+                model = self.models[lane]
+                weights = map(ops.convert_to_numpy, model.trainable_variables)
+                if not all(np.isfinite(own).all() for own in weights):
+                    self._freeze(lane, self._next_step)
         return self._broken.copy()
+
+    def _freeze(self, lane: int, step: int) -> None:
+        self._broken[lane] = step
+        if self._sound[lane] is not None:
+            _engine.assign_values(self.models[lane], self._sound[lane])
 
     def drop(self, lanes: Sequence[int]) -> None:
         for lane in lanes:

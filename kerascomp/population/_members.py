@@ -103,12 +103,11 @@ def groups(
     result = []
     for (key, _), lanes in found.items():
         most = max_lanes or lanes_that_fit(models[lanes[0]])
-        # Chunks of one size share a program.
         parts = np.array_split(lanes, -(-len(lanes) // most))
         for part in parts:
             slots = [structures[lane].slots for lane in part]
             lifting = _lifting.Lifting(slots, lift_all)
-            own = (key, len(part), lifting.key)
+            own = key, lifting.key
             members = [models[lane] for lane in part]
             result.append(Group(part, members, lifting, own))
     return result

@@ -137,16 +137,18 @@ class Program(Protocol):
 def guarded(old: State, new: State, loss: Any, step: Any) -> State:
     """Takes a step only if it left a lane finite, and notes where not.
 
+    The noted step is the first whose loss is not finite, or whose weights are
+    not before it.
+
     Args:
         old: The lane before the step.
         new: The lane after it.
         loss: The mean loss so far, or None.
         step: The number of the step.
     """
+    of_loss = ops.isfinite(0.0 if loss is None else loss)
     finite = [ops.all(ops.isfinite(v)) for v in new.trainable]
-    if loss is not None:
-        finite.append(ops.isfinite(loss))
-    sound = ops.all(ops.stack(finite))
+    sound = ops.all(ops.stack([of_loss, *finite]))
     alive = old.broken == NOT_BROKEN
     goes_on = ops.logical_and(alive, sound)
     kept = [
@@ -154,7 +156,7 @@ def guarded(old: State, new: State, loss: Any, step: Any) -> State:
         for news, olds in zip(new[:4], old[:4], strict=True)
     ]
     breaks = ops.logical_and(alive, ops.logical_not(sound))
-    step = ops.cast(step, "int32")
+    step = ops.cast(step, "int32") + ops.cast(of_loss, "int32")
     broken = ops.where(breaks, step, old.broken)
     return State._make([*kept, broken])
 

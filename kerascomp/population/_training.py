@@ -1,5 +1,6 @@
 """The training of a population, which may pause and lose lanes."""
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,9 @@ from kerascomp.population import (
 
 # In a validation batch, over all lanes: nothing but memory depends on it.
 _VALIDATION_SAMPLES = 8192
+
+# Variables of learning rates, and their values.
+_Rates = list[tuple[Any, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Training:
         self._next = [own.start for own in plan.epochs]
         self._steps = [0] * len(models)
         self._callbacks = [self._copies(lane) for lane in self.running]
-        self._restored: dict[int, LaneState] = {}
+        self._restored: dict[int, tuple[LaneState, _Rates]] = {}
         self._run: _Run | None = None
 
     def _copies(self, lane: int) -> _callbacks.LaneCallbacks:
@@ -141,14 +145,14 @@ class Training:
         """Returns what `restore` takes; also from within `on_epoch`."""
         variables = None if self._run is None else self._run.values(lane)
         if variables is None:
-            variables = state_of(self._models[lane])
+            variables = _engine.values_of(self._models[lane])
         return LaneState(
             epoch=self._next[lane],
             step=self._steps[lane],
             variables=variables,
-            history=self.history[lane],
+            history=copy.deepcopy(self.history[lane]),
             callbacks=self._callbacks[lane].state(),
-            seconds=self.history.seconds[lane],
+            seconds=list(self.history.seconds[lane]),
             diverged=self.history.diverged[lane],
             stopped=lane not in self.running,
         )
@@ -159,18 +163,27 @@ class Training:
 
     def begin_with(self, lane: int, variables: Sequence[np.ndarray]) -> None:
         """Gives a lane the weights and the optimizer of another one."""
-        begin_with(self._models[lane], variables)
+        _engine.assign_values(self._models[lane], variables)
 
     def restore(self, lane: int, state: LaneState) -> None:
-        """Continues a lane where another training stopped."""
-        self.begin_with(lane, state.variables)
+        """Continues a lane where another training stopped.
+
+        The models are built alike, and the data come in the same order: pass
+        seeds, or no shuffling.
+        """
+        model, own = self._models[lane], self._callbacks[lane]
+        rates = _rates(model)
+        _engine.assign_values(model, state.variables)
         self._next[lane], self._steps[lane] = state.epoch, state.step
-        self.history[lane].update(state.history)
+        self.history[lane].update(copy.deepcopy(state.history))
         self.history.seconds[lane].extend(state.seconds)
         self.history.diverged[lane] = state.diverged
-        self._restored[lane] = state
         if state.stopped:
             self.running.remove(lane)
+            own.set_model(model)
+            own.restore(state.callbacks)
+        else:
+            self._restored[lane] = state, rates
 
     def _groups(self, until: int | None) -> list[_members.Group]:
         plan = self._plan
@@ -192,6 +205,7 @@ class Training:
             ],
             self._programs.lift_all,
         )
+        _refuse_spent(plan, len(groups))
         lanes_of = np.array(lanes)
         return [
             dataclasses.replace(group, lanes=lanes_of[group.lanes])
@@ -214,26 +228,33 @@ class Training:
         )
         run.make_engine(self._programs, self._engine, len(epochs))
         self._run = run
-        run.enter([self._restored.pop(lane, None) for lane in lanes])
-        for epoch in epochs:
-            step = run.train(epoch, self._steps[lanes[0]])
-            going = [lanes[place] for place in run.running]
-            for lane in going:
-                self._steps[lane] = step
-                self._next[lane] = epoch + 1
-            run.validate(epoch)
-            ended = [lanes[place] for place in run.end_epoch(epoch)]
-            self._say(epoch, lanes)
-            run.drop([lanes.index(lane) for lane in ended])
-            for lane in ended:
-                self._end(lane)
-            if self._on_epoch is not None:
-                self._on_epoch(going)
-            if not run.running:
-                break
-        run.leave()
-        self.history.notes.extend(run.engine.notes)
-        self._run = None
+        try:
+            run.enter([self._restored.pop(lane, None) for lane in lanes])
+            for epoch in epochs:
+                self._advance_epoch(run, epoch)
+                if not run.running:
+                    break
+        finally:  # An interrupted training leaves what it got to.
+            run.leave()
+            self._run = None
+        notes = self.history.notes
+        notes.extend(note for note in run.engine.notes if note not in notes)
+
+    def _advance_epoch(self, run: "_Run", epoch: int) -> None:
+        lanes = run.lanes
+        going = [lanes[place] for place in run.running]
+        step = run.train(epoch, self._steps[going[0]])
+        for lane in going:
+            self._steps[lane] = step
+            self._next[lane] = epoch + 1
+        run.validate(epoch)
+        ended = [lanes[place] for place in run.end_epoch(epoch)]
+        self._say(epoch, lanes)
+        run.drop([lanes.index(lane) for lane in ended])
+        for lane in ended:
+            self._end(lane)
+        if self._on_epoch is not None:
+            self._on_epoch(going)
 
     def _end(self, lane: int) -> None:
         """Finishes a lane as `fit` does."""
@@ -241,12 +262,9 @@ class Training:
             return
         self.running.remove(lane)
         model = self._models[lane]
-        model.optimizer.finalize_variable_values(model.trainable_variables)
-        own = self._callbacks[lane]
-        if own.began:
-            for each in own.copies:
-                each.set_model(model)
-            own.call("on_train_end")
+        if self._plan.epochs[lane].stop:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+        self._callbacks[lane].end(model)
 
     def _say(self, epoch: int, lanes: Sequence[int]) -> None:
         if self._plan.verbose:
@@ -264,19 +282,39 @@ def prepare(models: Sequence[Any], data: _data.Source) -> None:
     _members.check_ends(models)
 
 
-def state_of(model: Any) -> list[np.ndarray]:
-    """Returns weights and optimizer of a model, as in `LaneState`."""
-    return [keras.ops.convert_to_numpy(v) for v in _variables(model)]
+# What `LaneState` holds of a model, and back.
+state_of, begin_with = _engine.values_of, _engine.assign_values
 
 
-def begin_with(model: Any, state: Sequence[np.ndarray]) -> None:
-    """Undoes `state_of`, on a model that is built."""
-    for variable, array in zip(_variables(model), state, strict=True):
-        variable.assign(array)
+def _rates(model: Any) -> _Rates:
+    """The learning rates of a model."""
+    optimizers = _compat.optimizers_of(model.optimizer)
+    variables = map(_compat.learning_rate_variable, optimizers)
+    numbers = keras.ops.convert_to_numpy
+    return [(v, float(numbers(v))) for v in variables if v is not None]
 
 
-def _variables(model: Any) -> list:
-    return [v for pick in _engine.VARIABLES.values() for v in pick(model)]
+def _refuse_spent(plan: Plan, groups: int) -> None:
+    """Raises for data that can be read once and are needed more often."""
+    epochs = max(plan.epochs, key=len)
+    readings = [(plan.data, 1 if plan.data.steps_per_epoch else len(epochs))]
+    if plan.validation is not None:
+        due = [e for e in epochs if (e + 1) % plan.validation_freq == 0]
+        readings.append((plan.validation, len(due)))
+    for source, passes in readings:
+        if source.is_spent and groups * passes > 1:
+            raise ValueError(
+                "Data that can be iterated over only once cannot serve "
+                f"{passes} epochs of {groups} groups of lanes, which train one "
+                "after the other. Pass arrays, a `tf.data.Dataset` or a "
+                "`keras.utils.PyDataset`; or, for training, "
+                f"`steps_per_epoch`. Received: {source.description}"
+            )
+
+
+def _assign_rates(rates: _Rates) -> None:
+    for variable, value in rates:
+        variable.assign(value)
 
 
 class _Run:
@@ -306,6 +344,7 @@ class _Run:
         self._validation = validation and validation.of_lanes(self.lanes, size)
         self._validation_logs: list[dict[str, float]] = []
         self._rates: list[float | None] = []
+        self._views: list[Any] = []
 
     def make_engine(
         self, programs: _choice.Programs, wish: str, epochs: int
@@ -318,21 +357,23 @@ class _Run:
         trial = _choice.Trial(batch, steps, probing, self._plan.verbose)
         self.engine = programs.engine(self._group, wish, trial)
 
-    def enter(self, restored: Sequence[LaneState | None]) -> None:
+    def enter(
+        self, restored: Sequence[tuple[LaneState, _Rates] | None]
+    ) -> None:
         """Begins with what the callbacks do before the first epoch."""
-        self._views: list[Any] = [
-            _callbacks.LaneModel(self.engine, lane)
-            if isinstance(self.engine, _engine.StateEngine)
-            else self.engine.models[lane]
-            for lane in self.running
-        ]
-        for view, own, state in zip(
-            self._views, self._callbacks, restored, strict=True
-        ):
-            view.stop_training = False
-            own.enter(view)
-            if state is not None:
-                own.restore(state.callbacks)
+        for lane, found in enumerate(restored):
+            own = self._callbacks[lane]
+            if found is None:
+                self._views.append(own.enter(self.engine, lane))
+                continue
+            # Callbacks that give the learning rate back in the end note it
+            # when training begins.
+            state, compiled = found
+            present = _rates(self.engine.models[lane])
+            _assign_rates(compiled)
+            self._views.append(own.enter(self.engine, lane))
+            _assign_rates(present)
+            own.restore(state.callbacks)
         self._rates = [self._rate_of(lane) for lane in self.running]
 
     def train(self, epoch: int, step: int) -> int:
@@ -340,24 +381,34 @@ class _Run:
         began = time.perf_counter()
         self._call("on_epoch_begin", epoch, {})
         self.engine.reset_metrics()
+        self._first_step = step
+        first = self._plan.epochs[self.lanes[0]].start
         hooks = any(own.has_batch_hooks for own in self._callbacks)
-        for number, batch in enumerate(self._data.epoch(epoch)):
+        for number, batch in enumerate(self._data.epoch(epoch, first)):
             if hooks:
                 self._before_step(number)
             self.engine.train(batch, step)
             step += 1
             if hooks:
-                for lane in self.running:
-                    self._callbacks[lane].call("on_train_batch_end", number, {})
+                self._after_step(number)
         self._logs = self.engine.logs()
         share = (time.perf_counter() - began) / len(self.running)
         for lane in self.running:
             self._history.seconds[self.lanes[lane]].append(share)
         return step
 
+    def _after_step(self, number: int) -> None:
+        logs: list[dict[str, float]] = [{} for _ in self.lanes]
+        if any(own.reads_batch_logs for own in self._callbacks):
+            logs = self.engine.logs()
+        for lane in self.running:
+            own = self._callbacks[lane]
+            own.call_by_step("on_train_batch_end", number, logs[lane])
+
     def _before_step(self, number: int) -> None:
         for lane in self.running:
-            self._callbacks[lane].call("on_train_batch_begin", number, {})
+            own = self._callbacks[lane]
+            own.call_by_step("on_train_batch_begin", number, {})
         if not isinstance(self.engine, _engine.StateEngine):
             return
         rates = [getattr(view, "rate", None) for view in self._views]
@@ -369,7 +420,11 @@ class _Run:
         self._validation_logs = []
         due = (epoch + 1) % self._plan.validation_freq == 0
         if self._validation is not None and due:
+            self._call("on_test_begin", {})
             self._validation_logs = evaluated(self.engine, self._validation)
+            for lane in self.running:
+                logs = dict(self._validation_logs[lane])
+                self._call_lane(lane, "on_test_end", logs)
 
     def end_epoch(self, epoch: int) -> list[int]:
         """Records the epoch; returns the lanes that end with it."""
@@ -398,6 +453,8 @@ class _Run:
         if lanes:
             self.engine.drop(lanes)
             self.running = [n for n in self.running if n not in lanes]
+            for lane in lanes:
+                self._callbacks[lane].leave()
 
     def values(self, lane: int) -> list[np.ndarray] | None:
         """Returns the variables of a running lane, None where models do."""
@@ -412,12 +469,14 @@ class _Run:
     def leave(self) -> None:
         """Gives all models their states."""
         self.engine.write_back()
+        for own in self._callbacks:
+            own.leave()
 
     def _deliver_norms(self) -> None:
         if isinstance(self.engine, _engine.StateEngine):
             norms = self.engine.take_norms()
             for lane in self.running:
-                self._views[lane].deliver(norms[:, lane])
+                self._views[lane].deliver(self._first_step, norms[:, lane])
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for lane in self.running:
