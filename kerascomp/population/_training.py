@@ -164,6 +164,8 @@ class Training:
         self.history[lane].update(state.history)
         self.history.diverged[lane] = state.diverged
         self._restored[lane] = state
+        # Again when it goes on, if it does: its callbacks begin anew then.
+        self._callbacks[lane].restore(state.callbacks)
         if state.stopped:
             self.running.remove(lane)
 
