@@ -112,7 +112,9 @@ class ManyTrialsOracle(keras_tuner.Oracle, AtomicFiles):
                     continue
                 # `update_trial` looks for the best step each time.
                 for name, value in metrics.items():
-                    history.set_history(name, [_Observation(value, step)])
+                    history.set_history(
+                        name, [_Observation(float(value), step)]
+                    )
         finally:
             self._is_reporting = False
 
