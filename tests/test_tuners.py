@@ -137,7 +137,8 @@ def test_the_best_model_evaluates_to_the_score(kind, tmp_path):
     best, second = tuner.oracle.get_best_trials(2)
     assert best.score <= second.score
     assert set(tuning.statuses(tuner)) == {"COMPLETED"}
-    for trial, model in zip([best, second], tuner.get_best_models(2)):
+    models = tuner.get_best_models(2)
+    for trial, model in zip([best, second], models, strict=True):
         loss, _ = model.evaluate(
             *tuning.fit_arguments()["validation_data"], verbose=0
         )

@@ -63,8 +63,8 @@ def test_executions_have_seeds_that_trials_share(callback, tmp_path):
         max_trials=2,
         fit={"callbacks": [callback()]},
     )
-    first, second = map(
-        lambda trial: tuning.curve_of(tuner, trial), tuning.trials(tuner)
+    first, second = (
+        tuning.curve_of(tuner, trial) for trial in tuning.trials(tuner)
     )
     assert [*first] == [0, 1]
     for epoch, (one, two) in first.items():

@@ -145,7 +145,7 @@ class LaneWise(keras.callbacks.Callback):
         logs["updates"] = float(self.updates)
         self.updates = 0
         if self.log:
-            with open(self.log, "a") as file:
+            with pathlib.Path(self.log).open("a") as file:
                 file.write(f"{epoch}\n")
         time.sleep(self.pause)
 
