@@ -13,7 +13,6 @@ import time
 import types
 
 import keras
-import keras_tuner
 import pytest
 import tuning
 from keras_tuner.src.distribute import oracle_chief
@@ -91,14 +90,15 @@ def approximately(value):
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "from_epochs"),
+    ("kind", "settings", "after_lines"),
     [
-        ("random", {"max_trials": 3, "executions_per_trial": 2}, 3),
-        ("hyperband", {"max_epochs": 9, "factor": 3}, 9),
+        # Some epochs of all six lanes, and of the longest of 17.
+        ("random", {"max_trials": 3, "executions_per_trial": 2}, 18),
+        ("hyperband", {"max_epochs": 9, "factor": 3}, 26),
     ],
 )
 def test_a_killed_search_ends_as_if_it_had_never_been(
-    kind, settings, from_epochs, tmp_path
+    kind, settings, after_lines, tmp_path
 ):
     logs = {name: tmp_path / name for name in ("whole", "killed", "resumed")}
     whole = tuning.searched(
@@ -107,11 +107,8 @@ def test_a_killed_search_ends_as_if_it_had_never_been(
         fit={"epochs": EPOCHS, "callbacks": [tuning.LaneWise(logs["whole"])]},
         **settings,
     )
-    # By lanes: some epochs of the first batch, and of it all.
-    lanes = 6 if kind == "random" else 17
-    target = lanes * from_epochs if kind == "random" else lanes + from_epochs
     process = started(tmp_path / "b", logs["killed"], kind, settings)
-    wait_for(lambda: lines(logs["killed"]) >= target, process)
+    wait_for(lambda: lines(logs["killed"]) >= after_lines, process)
     time.sleep(random.Random(kind).uniform(0, 0.1))
     kill(process)
     assert 0 < lines(logs["killed"]) < lines(logs["whole"])
@@ -119,6 +116,13 @@ def test_a_killed_search_ends_as_if_it_had_never_been(
     finish(started(tmp_path / "b", logs["resumed"], kind, settings))
     assert lines(logs["resumed"]) < lines(logs["whole"]), "began anew"
     again = tuning.tuner(tmp_path / "b", kind=kind, **settings)
+    assert_same(again, whole)
+    assert not list((tmp_path / "b").rglob("*running*"))
+    assert not list((tmp_path / "b").rglob(".writing-*"))
+
+
+def assert_same(again, whole):
+    """Compares what two searches have found, and the models they kept."""
     assert len(again.oracle.end_order) == len(set(again.oracle.end_order))
     for own, theirs in zip(
         tuning.trials(again), tuning.trials(whole), strict=True
@@ -126,8 +130,6 @@ def test_a_killed_search_ends_as_if_it_had_never_been(
         assert tuning.file_of(again, own) == approximately(
             tuning.file_of(whole, theirs)
         )
-    assert not list((tmp_path / "b").rglob("*running*"))
-    assert not list((tmp_path / "b").rglob(".writing-*"))
     loss, _ = again.get_best_models()[0].evaluate(
         *tuning.fit_arguments()["validation_data"], verbose=0
     )
@@ -226,30 +228,16 @@ def test_a_model_that_changed_begins_anew(tmp_path, monkeypatch):
     assert lines(log) == 4
 
 
-def test_a_chief_outlives_its_workers(tmp_path, monkeypatch):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = {
-        "KERASTUNER_ORACLE_IP": "127.0.0.1",
-        "KERASTUNER_ORACLE_PORT": str(port),
-    }
-    # It would look every 20 seconds whether all have gone.
-    soon = types.SimpleNamespace(sleep=lambda _: time.sleep(0.05))
-    monkeypatch.setattr(oracle_chief, "time", soon)
-    for name, value in {**address, "KERASTUNER_TUNER_ID": "chief"}.items():
-        monkeypatch.setenv(name, value)
-    settings = {"max_trials": 8, "max_lanes": 2}
-    chief = tuning.tuner(tmp_path, **settings)
-    thread = threading.Thread(
-        target=chief.search, kwargs={"verbose": 0}, daemon=True
-    )
-    thread.start()
+SHARED = {"max_trials": 8, "max_lanes": 2}
+
+
+def test_a_chief_outlives_its_workers(chief, tmp_path, monkeypatch):
+    chief, thread, address = chief
 
     def worker(name):
         log = tmp_path / f"{name}.log"
         own = {**address, "KERASTUNER_TUNER_ID": name}
-        return started(tmp_path, log, "random", settings, **own)
+        return started(tmp_path, log, "random", SHARED, **own)
 
     workers = [worker("first"), worker("second")]
     log = tmp_path / "first.log"
@@ -267,12 +255,32 @@ def test_a_chief_outlives_its_workers(tmp_path, monkeypatch):
         curve = tuning.curve_of(chief, trial)
         assert {len(values) for values in curve.values()} == {1}
         assert [*curve] == list(range(EPOCHS))
-    # The seed of the search, not one that a worker drew.
-    for name in address:
-        monkeypatch.delenv(name)
-    monkeypatch.delenv("KERASTUNER_TUNER_ID")
+    # With the seed of the search, not one that a worker drew.
+    monkeypatch.undo()
     alone = tuning.searched(
-        tmp_path / "alone", max_trials=8, fit={"epochs": EPOCHS}
+        tmp_path / "b", max_trials=8, fit={"epochs": EPOCHS}
     )
     assert tuning.scores(chief) == pytest.approx(tuning.scores(alone), rel=1e-5)
-    assert isinstance(chief, keras_tuner.Tuner)
+
+
+@pytest.fixture
+def chief(tmp_path, monkeypatch):
+    """A chief that is searching, its thread, and the address of both."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = {
+        "KERASTUNER_ORACLE_IP": "127.0.0.1",
+        "KERASTUNER_ORACLE_PORT": str(port),
+    }
+    # It would look every 20 seconds whether all have gone.
+    soon = types.SimpleNamespace(sleep=lambda _: time.sleep(0.05))
+    monkeypatch.setattr(oracle_chief, "time", soon)
+    for name, value in {**address, "KERASTUNER_TUNER_ID": "chief"}.items():
+        monkeypatch.setenv(name, value)
+    own = tuning.tuner(tmp_path, **SHARED)
+    thread = threading.Thread(
+        target=own.search, kwargs={"verbose": 0}, daemon=True
+    )
+    thread.start()
+    return own, thread, address
