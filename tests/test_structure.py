@@ -78,6 +78,17 @@ MANY_ARGUMENTS = {
     "kerascomp/tuners/_random.py:RandomSearchOracle.__init__": (
         "the arguments of KerasTuner's oracle"
     ),
+    **{
+        f"kerascomp/tuners/_tuners.py:{name}.__init__": (
+            "the arguments of KerasTuner's tuner"
+        )
+        for name in (
+            "RandomSearch",
+            "GridSearch",
+            "BayesianOptimization",
+            "Hyperband",
+        )
+    },
     "kerascomp/population/_population.py:Population.fit": (
         "the arguments of `keras.Model.fit`"
     ),

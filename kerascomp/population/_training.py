@@ -178,10 +178,11 @@ class Training:
         self.history[lane].update(copy.deepcopy(state.history))
         self.history.seconds[lane].extend(state.seconds)
         self.history.diverged[lane] = state.diverged
+        # Again when it goes on, if it does: its callbacks begin anew then.
+        own.restore(state.callbacks)
         if state.stopped:
             self.running.remove(lane)
             own.set_model(model)
-            own.restore(state.callbacks)
         else:
             self._restored[lane] = state, rates
 

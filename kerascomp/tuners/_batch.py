@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import glob
 import json
 import time
 import traceback
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras_tuner import errors
 
 from kerascomp import _files
 from kerascomp._compat import keras
@@ -78,6 +80,9 @@ class BestEpoch(keras.callbacks.Callback):
 
     Args:
         objective: KerasTuner's.
+
+    Attributes:
+        validation_freq: Epochs from one validation to the next.
     """
 
     lane_wise = True
@@ -85,20 +90,15 @@ class BestEpoch(keras.callbacks.Callback):
     def __init__(self, objective: Any):
         super().__init__()
         self.objective = objective
+        self.validation_freq = 1
         self.score: float | None = None
         self.epoch: int | None = None
         self.weights: list[np.ndarray] = []
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}
-        if not self.objective.has_value(logs):
-            raise MissingObjectiveError(
-                f"The objective {self.objective.name!r} is not among what the "
-                f"model reports: {', '.join(sorted(logs))}. Compile the model "
-                "with the metric, pass `validation_data` or "
-                "`validation_split` for names with val_, or choose another "
-                "objective."
-            )
+        if not has_objective(self.objective, epoch, logs, self.validation_freq):
+            return
         score = float(self.objective.get_value(logs))
         if not np.isfinite(score):
             return
@@ -111,8 +111,40 @@ class Stopped(BaseException):
     """A batch was stopped by `Settings.on_epoch`; no error of anything."""
 
 
-class MissingObjectiveError(ValueError):
+class MissingObjectiveError(errors.FatalValueError):
     """The objective is not among what a model reports."""
+
+    def __init__(self, missing: Sequence[str], logs: Mapping[str, Any]):
+        super().__init__(
+            f"The objective {', '.join(map(repr, missing))} is not among what "
+            f"the model reports: {', '.join(sorted(logs))}. Compile the model "
+            "with the metric, pass `validation_data` or `validation_split` "
+            "for names with val_, or choose another objective."
+        )
+
+
+def has_objective(
+    objective: Any, epoch: int, logs: Mapping[str, Any], validation_freq: Any
+) -> bool:
+    """Whether the objective is known after an epoch.
+
+    Raises:
+        MissingObjectiveError: If it never will be.
+    """
+    # Several objectives have no public class.
+    names = getattr(objective, "name_to_direction", None) or [objective.name]
+    missing = [name for name in names if name not in logs]
+    awaits = all(name.startswith("val_") for name in missing)
+    if missing and (is_due(epoch, validation_freq) or not awaits):
+        raise MissingObjectiveError(missing, logs)
+    return not missing
+
+
+def is_due(epoch: int, validation_freq: Any) -> bool:
+    """Whether an epoch ends with a validation, as `fit` decides it."""
+    if isinstance(validation_freq, int):
+        return (epoch + 1) % validation_freq == 0
+    return epoch + 1 in validation_freq
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,12 +199,18 @@ def run(lanes: Sequence[Lane], settings: Settings) -> list[Outcome]:
     sound = [outcome for outcome in outcomes if outcome.error is None]
     try:
         _train(sound, settings)
-    except MissingObjectiveError:
+    except errors.FatalError:
         raise
     except Exception as error:
         for outcome in sound:
             _train_alone(outcome, settings, error, len(sound) > 1)
     return outcomes
+
+
+def remove_checkpoints(path: Path) -> None:
+    """Removes what `Settings.checkpoint` names and what belongs to it."""
+    for each in _checkpoints(path):
+        each.unlink(missing_ok=True)
 
 
 def forget(outcomes: list[Outcome]) -> None:
@@ -200,17 +238,16 @@ def _built(lane: Lane) -> Outcome:
         keras.utils.set_random_seed(lane.seed)
         outcome.model = lane.build()
         _members.check([outcome.model])
+    except errors.FatalError:
+        raise
     except Exception as error:
-        if _is_fatal(error):
-            raise
-        outcome.error, outcome.details = error, traceback.format_exc()
+        _note(outcome, error)
     return outcome
 
 
-def _is_fatal(error: Exception) -> bool:
-    from keras_tuner import errors
-
-    return isinstance(error, errors.FatalError)
+def _note(outcome: Outcome, error: Exception) -> None:
+    outcome.error = error
+    outcome.details = "".join(traceback.format_exception(error))
 
 
 def _train_alone(
@@ -218,35 +255,32 @@ def _train_alone(
 ) -> None:
     if anew:
         again = _built(outcome.lane)
-        outcome.model, outcome.error = again.model, again.error
+        outcome.model = again.model
+        outcome.error, outcome.details = again.error, again.details
         if outcome.error is not None:
             return
         try:
-            _train([outcome], settings)
+            _train([outcome], settings, alone=True)
             return
-        except MissingObjectiveError:
+        except errors.FatalError:
             raise
         except Exception as own:
             error = own
-    outcome.error = error
-    outcome.details = "".join(traceback.format_exception(error))
+    _note(outcome, error)
 
 
-def _train(outcomes: Sequence[Outcome], settings: Settings) -> None:
+def _train(
+    outcomes: Sequence[Outcome], settings: Settings, alone: bool = False
+) -> None:
     if not outcomes:
         return
     lanes = [outcome.lane for outcome in outcomes]
-    plan = settings.plan(
-        lanes,
-        [
-            [
-                *settings.callbacks(outcome.lane, outcome.model),
-                BestEpoch(settings.objective),
-            ]
-            for outcome in outcomes
-        ],
-    )
-    checkpoint = _Checkpoint(settings.checkpoint, outcomes)
+    plan = _plan(outcomes, settings)
+    sound = [o for o in outcomes if _finish_building(o, plan.data)]
+    if len(sound) < len(outcomes):
+        _train(sound, settings, alone)
+        return
+    checkpoint = _Checkpoint(settings.checkpoint, outcomes, alone)
 
     def after_epoch(going: list[int]) -> None:
         own = [lanes[place] for place in going]
@@ -276,6 +310,34 @@ def _train(outcomes: Sequence[Outcome], settings: Settings) -> None:
         outcome.diverged = training.history.diverged[place]
         outcome.seconds = training.history.seconds[place]
         outcome.best = training.history.callbacks[place][-1]
+
+
+def _plan(outcomes: Sequence[Outcome], settings: Settings) -> _training.Plan:
+    best = [BestEpoch(settings.objective) for _ in outcomes]
+    plan = settings.plan(
+        [outcome.lane for outcome in outcomes],
+        [
+            [*settings.callbacks(outcome.lane, outcome.model), own]
+            for outcome, own in zip(outcomes, best, strict=True)
+        ],
+    )
+    for own in best:
+        own.validation_freq = plan.validation_freq
+    return plan
+
+
+def _finish_building(outcome: Outcome, data: Any) -> bool:
+    """Whether a model has, or can be given, its variables."""
+    if outcome.model.built:
+        return True
+    try:
+        # Weights that do not depend on how many lanes there are.
+        keras.utils.set_random_seed(outcome.lane.seed)
+        _training.prepare([outcome.model], data)
+    except Exception as error:
+        _note(outcome, error)
+        return False
+    return True
 
 
 def _rungs(
@@ -328,14 +390,26 @@ class _Checkpoint:
 
     Writing takes at most a tenth of the time: where it takes longer than an
     epoch does, some epochs are not saved.
+
+    Args:
+        path: The file of the batch; None saves nothing.
+        outcomes: Whose lanes are trained.
+        alone: Whether these are not the whole batch. They have a file of
+            their own then, and leave that of the batch to the others.
     """
 
     _SHARE = 0.1
 
-    def __init__(self, path: Path | None, outcomes: Sequence[Outcome]):
-        self._path = path
+    def __init__(
+        self, path: Path | None, outcomes: Sequence[Outcome], alone: bool
+    ):
+        self._path = self._batch_path = path
         self._outcomes = outcomes
         self._due = 0.0
+        if path is not None and alone:
+            trial, execution = outcomes[0].lane.key
+            name = f"{path.stem}.{trial}_{execution}{path.suffix}"
+            self._path = path.with_name(name)
 
     def save(self, training: _training.Training, at_once: bool = False) -> None:
         """Writes the states of all lanes, unless it was done just now."""
@@ -361,20 +435,44 @@ class _Checkpoint:
 
     def restore(self, training: _training.Training) -> None:
         """Continues the lanes that the file knows."""
-        if self._path is None or not self._path.exists():
+        if self._batch_path is None:
             return
         places = {
             json.dumps(_identity(outcome.lane)): place
             for place, outcome in enumerate(self._outcomes)
         }
-        with np.load(self._path) as file:
-            for entry in json.loads(str(file["entries"])):
-                place = places.get(json.dumps(entry["lane"]))
-                if place is None:
-                    continue
-                state = _unpacked(entry["state"], file)
-                training.restore(place, _training.LaneState(**state))
-                self._outcomes[place].pruned = entry["pruned"]
+        for path in _checkpoints(self._batch_path):
+            with np.load(path) as file:
+                for entry in json.loads(str(file["entries"])):
+                    place = places.get(json.dumps(entry["lane"]))
+                    if place is not None:
+                        self._restore_lane(training, place, entry, file)
+
+    def _restore_lane(
+        self,
+        training: _training.Training,
+        place: int,
+        entry: dict,
+        file: Mapping[str, np.ndarray],
+    ) -> None:
+        state = _training.LaneState(**_unpacked(entry["state"], file))
+        now = training.lane_state(place)
+        # Where the code that builds has changed meanwhile, all begins anew.
+        if _shapes(now) != _shapes(state) or now.epoch > state.epoch:
+            return
+        training.restore(place, state)
+        self._outcomes[place].pruned = entry["pruned"]
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    """The file of a batch, and those of lanes that were trained alone."""
+    pattern = f"{glob.escape(path.stem)}.*{path.suffix}"
+    alone = sorted(path.parent.glob(pattern))
+    return [*([path] if path.exists() else []), *alone]
+
+
+def _shapes(state: _training.LaneState) -> list[tuple]:
+    return [array.shape for array in state.variables]
 
 
 def _identity(lane: Lane) -> dict[str, Any]:

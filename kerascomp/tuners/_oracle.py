@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras_tuner
 from keras_tuner.engine import trial as kt_trial
@@ -60,6 +60,7 @@ class ManyTrialsOracle(keras_tuner.Oracle, AtomicFiles):
 
     def __init__(self, *, seed: int | None = None, **arguments: Any):
         self._is_reporting = False
+        self.is_seeded = seed is not None
         super().__init__(seed=seed, **arguments)
         if seed is not None:
             self.seed = seed  # KerasTuner takes 0 for no seed.
@@ -96,16 +97,24 @@ class ManyTrialsOracle(keras_tuner.Oracle, AtomicFiles):
     def report(
         self, trial_id: str, reports: Iterable[tuple[int, dict]]
     ) -> None:
-        """Notes values of many steps, and writes the trial once.
+        """Notes values of many steps; `end_trial` writes them.
 
         Args:
             trial_id: The trial.
             reports: Steps with their metrics, as of `update_trial`.
         """
+        history = self.trials[trial_id].metrics
         self._is_reporting = True
         try:
             for step, metrics in reports:
-                self.update_trial(trial_id, metrics, step=step)
+                if not all(map(history.exists, metrics)):
+                    self.update_trial(trial_id, metrics, step=step)
+                    continue
+                # `update_trial` looks for the best step each time.
+                for name, value in metrics.items():
+                    history.set_history(
+                        name, [_Observation(float(value), step)]
+                    )
         finally:
             self._is_reporting = False
 
@@ -166,6 +175,13 @@ class ManyTrialsOracle(keras_tuner.Oracle, AtomicFiles):
             return {"status": _Status.RUNNING, "values": values}
         status = _Status.IDLE if self.ongoing_trials else _Status.STOPPED
         return {"status": status, "values": None}
+
+
+class _Observation(NamedTuple):
+    """As KerasTuner's, which has no public path."""
+
+    value: float
+    step: int
 
 
 def _forget(trial: Any) -> None:

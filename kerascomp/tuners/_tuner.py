@@ -1,9 +1,11 @@
 """KerasTuner's `Tuner`, with the trials of a batch in one program."""
 
+import collections
+import numbers
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from kerascomp._compat import keras
 from kerascomp.population import _choice, _population, _training
 from kerascomp.tuners import _batch
 from kerascomp.tuners._batch import Lane, Outcome
-from kerascomp.tuners._call import Call
+from kerascomp.tuners._call import Call, curve, keywords
 from kerascomp.tuners._oracle import AtomicFiles, is_remote
 
 _Status = kt_trial.TrialStatus
@@ -28,6 +30,7 @@ _HOOKS = (
     "on_epoch_end",
     "on_batch_begin",
     "on_batch_end",
+    "_build_and_fit_model",
 )
 _LANES, _SHARED_LANES = 64, 16
 # Seconds between two questions to a chief who has nothing to do right now.
@@ -48,6 +51,8 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
         **kwargs: As in `keras_tuner.Tuner`.
     """
 
+    _execution = -1  # Of the trial that runs by itself.
+
     def __init__(
         self,
         oracle: Any,
@@ -56,17 +61,29 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
         engine: str = "auto",
         **kwargs: Any,
     ):
+        executions = kwargs.get("executions_per_trial", 1)
+        _validation.at_least("executions_per_trial", executions, 1)
         if max_lanes is None:
             max_lanes = _SHARED_LANES if _has_chief() else _LANES
         _validation.at_least("max_lanes", max_lanes, 1)
         _validation.one_of("engine", engine, _population.ENGINES)
+        if hypermodel is None and not self._overrides("run_trial"):
+            raise ValueError(
+                "`hypermodel` must build models, unless a subclass overrides "
+                "`run_trial`. Received: hypermodel=None"
+            )
         self.max_lanes = max_lanes
         self.engine = engine
         self._programs = _choice.Programs(lift_all=True)
+        # The client of a chief does not know it. Workers that drew their own
+        # would not train alike.
+        seeded = getattr(oracle, "is_seeded", False)
+        self._seed_of_worker = oracle.seed if seeded else 0
         super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)
-        _validation.at_least(
-            "executions_per_trial", self.executions_per_trial, 1
-        )
+        own_file = Path(self.project_dir) / f"{self.tuner_id}.json"
+        if kwargs.get("tuner_id") and own_file.exists():
+            # KerasTuner looks for the file of another id, and starts over.
+            self.reload()
 
     def search(self, *fit_args: Any, **fit_kwargs: Any) -> None:
         """Searches, with the arguments of `keras.Model.fit`.
@@ -82,8 +99,12 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
             return
         if "verbose" in fit_kwargs and not _has_chief():
             self.oracle.verbose = fit_kwargs["verbose"]
-        call = Call(fit_args, fit_kwargs)
-        alone = self._why_alone() or call.alone
+        call, alone = None, self._why_alone()
+        if not self._has_own_fit():
+            call = Call(fit_args, fit_kwargs)
+            call.check(self.oracle.get_space().space)
+            self._check_objective()
+            alone = alone or call.alone
         if alone and fit_kwargs.get("verbose", 1):
             print(f"Trials run one by one: {alone}.")
         self.on_search_begin()
@@ -92,7 +113,7 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
             self.save()  # type: ignore[call-arg]
             for trial in trials:
                 self.on_trial_begin(trial)
-            if alone:
+            if call is None or alone:
                 self._run_alone(trials[0], fit_args, fit_kwargs)
             else:
                 self._run_together(trials, call)
@@ -102,15 +123,32 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
     def run_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> Any:
         """Runs one trial by itself, as `keras_tuner.Tuner.run_trial` does."""
         values = trial.hyperparameters.values
-        if "batch_size" in values and not self._overrides("fit"):
-            fit_kwargs.setdefault("batch_size", values["batch_size"])
+        checks = not _overrides(self.hypermodel, keras_tuner.HyperModel, "fit")
+        if checks:
+            fit_args, fit_kwargs = (), keywords(fit_args, fit_kwargs)
+            if "batch_size" in values:
+                fit_kwargs["batch_size"] = values["batch_size"]
         if "tuner/epochs" in values:
             fit_kwargs["epochs"] = values["tuner/epochs"]
             fit_kwargs["initial_epoch"] = values["tuner/initial_epoch"]
+        callbacks = list(fit_kwargs.get("callbacks") or [])
+        if checks:
+            freq = fit_kwargs.get("validation_freq", 1)
+            callbacks.append(_ObjectiveCheck(self.oracle.objective, freq))
         if self._keeps_states():
-            callbacks = list(fit_kwargs.get("callbacks") or [])
-            fit_kwargs["callbacks"] = [*callbacks, _Continue(self, trial)]
+            callbacks.append(_Continue(self, trial))
+        fit_kwargs["callbacks"] = callbacks
+        self._execution = -1
         return super().run_trial(trial, *fit_args, **fit_kwargs)
+
+    def _build_and_fit_model(
+        self, trial: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        # Private, but kept by KerasTuner for others to override: what is
+        # called once for every execution.
+        self._execution += 1
+        keras.utils.set_random_seed(self._seed_of(self._execution))
+        return super()._build_and_fit_model(trial, *args, **kwargs)
 
     def _width(self) -> int:
         return max(self.max_lanes // self.executions_per_trial, 1)
@@ -118,9 +156,9 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
     def _why_alone(self) -> str:
         """Why trials cannot share a program; empty if they can."""
         for name in _HOOKS:
-            if getattr(type(self), name) is not getattr(LanesTuner, name):
+            if self._overrides(name):
                 return f"the tuner overrides `{name}`"
-        if self._overrides("fit"):
+        if _overrides(self.hypermodel, keras_tuner.HyperModel, "fit"):
             return "the hypermodel overrides `fit`"
         if self.distribution_strategy is not None:
             return "a `distribution_strategy` is set"
@@ -129,8 +167,22 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
         return ""
 
     def _overrides(self, name: str) -> bool:
-        own = getattr(type(self.hypermodel), name, None)
-        return own is not getattr(keras_tuner.HyperModel, name)
+        return _overrides(self, LanesTuner, name)
+
+    def _has_own_fit(self) -> bool:
+        """Whether a user's code trains, with arguments of its own."""
+        fit = _overrides(self.hypermodel, keras_tuner.HyperModel, "fit")
+        own = ("run_trial", "_build_and_fit_model")
+        return fit or any(map(self._overrides, own))
+
+    def _check_objective(self) -> None:
+        # What KerasTuner makes of None; its class is not public.
+        if self.oracle.objective.name == "default_objective":
+            raise ValueError(
+                "`objective` must name what to optimize, such as 'val_loss', "
+                "unless `HyperModel.fit` or `run_trial` is overridden and "
+                "returns a number. Received: objective=None"
+            )
 
     def _open(self, width: int) -> list:
         """Asks for trials, and waits while a chief has none."""
@@ -148,9 +200,13 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
 
     def _run_alone(self, trial: Any, args: Sequence, kwargs: dict) -> None:
         keras.utils.set_random_seed(self._seed_of(0))
+        before = self._told(trial)
         try:
             results = self.run_trial(trial, *args, **dict(kwargs))
-            self._report_results(trial, results)
+            # It may have told the oracle itself, as in KerasTuner.
+            if self._told(trial) == before:
+                freq = kwargs.get("validation_freq", 1)
+                self._report(trial, self._reports(results, freq))
             trial.status = _Status.COMPLETED
         except errors.FatalError:
             raise
@@ -160,47 +216,55 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
             trial.message = traceback.format_exc()
         self.on_trial_end(trial)
 
-    def _report_results(self, trial: Any, results: Any) -> None:
-        """Passes on what `run_trial` returned, with its curves if it has."""
-        own = results if isinstance(results, list) else [results]
-        if all(isinstance(each, keras.callbacks.History) for each in own):
-            self._report(trial, [(h.epoch, h.history) for h in own])
-            return
-        objective = self.oracle.objective
-        values = [
-            each if isinstance(each, dict) else {objective.name: each}
-            for each in own
-        ]
-        for value in values:
-            if not objective.has_value(value) or None in value.values():
-                raise errors.FatalTypeError(
-                    "A trial must return the objective "
-                    f"{objective.name!r}: a number, a dictionary with it, a "
-                    f"`History`, or a list of these. Received: {results!r}"
-                )
-        means = {
-            name: float(np.mean([value[name] for value in values]))
-            for name in values[0]
-        }
-        self.oracle.update_trial(trial.trial_id, means)
-
-    def _report(
-        self, trial: Any, runs: Sequence[tuple[Sequence[int], dict]]
-    ) -> None:
-        """Stores the curves of all executions in the trial's file."""
+    def _reports(self, results: Any, validation_freq: Any) -> list:
+        """Returns what `run_trial` returned as steps with their metrics."""
         objective = self.oracle.objective
         reports = []
-        for epochs, history in runs:
-            for index, epoch in enumerate(epochs):
-                logs = {k: v[index] for k, v in history.items() if v[index:]}
-                if objective.has_value(logs):
-                    logs[objective.name] = objective.get_value(logs)
-                    reports.append((int(epoch), logs))
+        for execution, own in enumerate(_flat(results)):
+            if isinstance(own, keras.callbacks.History):
+                _refuse_divergence(own, execution)
+                reports += curve(own.epoch, own.history, validation_freq)
+                continue
+            value = own if isinstance(own, dict) else {objective.name: own}
+            if not (objective.has_value(value) and _are_numbers(value)):
+                raise errors.FatalTypeError(
+                    "`HyperModel.fit` and `run_trial` must return the "
+                    f"objective {objective.name!r}: a number, a dictionary of "
+                    "numbers with it, a `History`, or a list of these. "
+                    f"Received: {results!r}"
+                )
+            reports.append((0, value))
+        return reports
+
+    def _report(self, trial: Any, reports: Sequence[tuple[int, dict]]) -> None:
+        """Stores the curves of all executions in the trial's file."""
+        objective = self.oracle.objective
+        told = self._told(trial)
+        new = []
+        for step, logs in reports:
+            if not objective.has_value(logs):
+                continue
+            told[step] -= 1
+            if told[step] < 0:  # A worker may have died while it reported.
+                value = objective.get_value(logs)
+                new.append((int(step), {**logs, objective.name: value}))
+        if not new and not told:
+            known = {name for _, logs in reports for name in logs}
+            raise _batch.MissingObjectiveError(
+                [objective.name], dict.fromkeys(known)
+            )
         if hasattr(self.oracle, "report"):
-            self.oracle.report(trial.trial_id, reports)
+            self.oracle.report(trial.trial_id, new)
             return
-        for epoch, logs in reports:  # Through the client of a chief.
-            self.oracle.update_trial(trial.trial_id, logs, step=epoch)
+        for step, logs in new:  # Through the client of a chief.
+            self.oracle.update_trial(trial.trial_id, logs, step=step)
+
+    def _told(self, trial: Any) -> collections.Counter:
+        """Returns how many values of the objective a trial has, by step."""
+        metrics = self.oracle.get_trial(trial.trial_id).metrics
+        name = self.oracle.objective.name
+        known = metrics.get_history(name) if metrics.exists(name) else []
+        return collections.Counter({own.step: len(own.value) for own in known})
 
     def _run_together(self, trials: Sequence[Any], call: Call) -> None:
         lanes = [
@@ -214,16 +278,22 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
             programs=self._programs,
             callbacks=lambda *_: call.callbacks,
             engine=self.engine,
+            max_lanes=self._most_of_one_trial(),
             checkpoint=self._checkpoint(),
         )
         outcomes = _batch.run(lanes, settings)
         for trial in trials:
             name = trial.trial_id
             own = [o for o in outcomes if o.lane.key[0] == name]
-            self._conclude(trial, own)
+            self._conclude(trial, own, call.validation_freq)
             self.on_trial_end(trial)
         self._clean_up()
         _batch.forget(outcomes)
+
+    def _most_of_one_trial(self) -> int | None:
+        """The most lanes, where one trial alone has more; else None."""
+        many = self.executions_per_trial > self.max_lanes
+        return self.max_lanes if many else None
 
     def _lane(self, trial: Any, execution: int, call: Call) -> Lane:
         hyperparameters = trial.hyperparameters
@@ -256,15 +326,25 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
                 "The function that builds models, or `HyperModel.build`, must "
                 f"return a Keras model. Received: {model!r}"
             )
-        limit = self.max_model_size
-        if limit and model.built and model.count_params() > limit:
+        if _overrides(model, keras.Model, "fit"):
+            raise errors.FatalTypeError(
+                "Trials that share a program do not call `fit` of a model. "
+                "Override `HyperModel.fit`, too, to run them one by one. "
+                f"Received: {type(model).__name__}, which overrides it"
+            )
+        size = 0  # As KerasTuner counts.
+        if model.built:
+            size = sum(int(np.prod(v.shape)) for v in model.trainable_weights)
+        if self.max_model_size and size > self.max_model_size:
             raise errors.FailedTrialError(
-                f"The model has {model.count_params()} parameters, more than "
-                f"`max_model_size={limit}`."
+                f"The model has {size} trainable parameters, more than "
+                f"`max_model_size={self.max_model_size}`."
             )
         return model
 
-    def _conclude(self, trial: Any, outcomes: Sequence[Outcome]) -> None:
+    def _conclude(
+        self, trial: Any, outcomes: Sequence[Outcome], validation_freq: int
+    ) -> None:
         """Stores what became of a trial, and says whether it succeeded."""
         broken = next((o for o in outcomes if o.error is not None), None)
         if broken is not None:
@@ -277,11 +357,12 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
             trial.status = _Status.FAILED
             trial.message = _how_it_diverged(diverged)
             return
-        runs = [
-            (range(o.lane.epochs.start, o.lane.epochs.stop), o.history)
-            for o in outcomes
+        reports = [
+            each
+            for own in outcomes
+            for each in curve(own.lane.epochs, own.history, validation_freq)
         ]
-        self._report(trial, runs)
+        self._report(trial, reports)
         self._save_models(trial, outcomes)
         trial.status = _Status.COMPLETED
 
@@ -301,10 +382,13 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
         _files.write_json(folder / "build_config.json", config)
 
     def _best_of(self, outcomes: Sequence[Outcome]) -> Any:
+        better = self.oracle.objective.better_than
         best: Any = outcomes[0]
         for other in outcomes[1:]:
-            score = other.best and other.best.score
-            if self.oracle.objective.better_than(score, best.best.score):
+            score = other.best.score if other.best else None
+            if score is None:  # No epoch had a number.
+                continue
+            if best.best.score is None or better(score, best.best.score):
                 best = other
         return best
 
@@ -323,13 +407,25 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
 
     def _clean_up(self) -> None:
         if not is_remote(self.project_dir):
-            self._checkpoint().unlink(missing_ok=True)
+            _batch.remove_checkpoints(self._checkpoint())
 
     def _seed_of(self, execution: int) -> int:
         """The same for all trials, which makes them comparable."""
-        seed = getattr(self.oracle, "seed", None) or 0
+        seed = getattr(self.oracle, "seed", self._seed_of_worker) or 0
         keys = np.random.SeedSequence([abs(int(seed)), execution])
         return int(keys.generate_state(1)[0] >> 1)
+
+
+class _ObjectiveCheck(keras.callbacks.Callback):
+    """Ends the search after the first epoch if the objective is missing."""
+
+    def __init__(self, objective: Any, validation_freq: Any):
+        super().__init__()
+        self._arguments = objective, validation_freq
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        objective, validation_freq = self._arguments
+        _batch.has_objective(objective, epoch, logs or {}, validation_freq)
 
 
 class _Continue(keras.callbacks.Callback):
@@ -351,11 +447,42 @@ class _Continue(keras.callbacks.Callback):
         before = self._trial.hyperparameters.values.get("tuner/trial_id")
         if before is not None:
             path = self._tuner.state_path(before, self._execution)
+            if not self.model.optimizer.built:
+                self.model.optimizer.build(self.model.trainable_variables)
             _training.begin_with(self.model, _batch.read_state(path))
 
     def on_train_end(self, logs: dict | None = None) -> None:
         path = self._tuner.state_path(self._trial.trial_id, self._execution)
         _batch.write_state(path, _training.state_of(self.model))
+
+
+def _overrides(instance: Any, base: type, name: str) -> bool:
+    """Whether a method is not that of a base class, also if assigned."""
+    own = getattr(getattr(instance, name, None), "__func__", None)
+    return own is not getattr(base, name)
+
+
+def _flat(results: Any) -> Iterator[Any]:
+    if not isinstance(results, list):
+        yield results
+        return
+    for each in results:
+        yield from _flat(each)
+
+
+def _are_numbers(values: dict) -> bool:
+    return all(isinstance(value, numbers.Real) for value in values.values())
+
+
+def _refuse_divergence(history: Any, execution: int) -> None:
+    """Raises if the training of a trial alone diverged."""
+    losses = history.history.get("loss", [])
+    for epoch, loss in zip(history.epoch, losses, strict=False):
+        if not np.isfinite(loss):
+            raise errors.FailedTrialError(
+                f"Diverged in epoch {epoch + 1} of execution {execution + 1}: "
+                "the loss was not finite."
+            )
 
 
 def _how_it_diverged(outcome: Outcome) -> str:
