@@ -23,7 +23,8 @@ is what the process has grown by then, for each of these trials.
     python benchmarks/study_speed.py --backend jax --cases digits,cnn
 
 The images are MNIST if `keras.datasets` has it already, else enlarged digits.
-Optuna is left out where it is not installed: pip install "kerascomp[bench]".
+Optuna is left out where it is not installed, and KerasTuner on TensorFlow needs
+TensorBoard: pip install "kerascomp[bench]" brings both.
 """
 
 import argparse
@@ -84,7 +85,7 @@ def digits(_):
     import kerascomp as kc
 
     data = kc.datasets.load("digits")
-    return (data.train.x, data.train.y), (data.validation.x, data.validation.y)
+    return [(p.x / 16, p.y) for p in (data.train, data.validation)]
 
 
 def steps(options):
@@ -109,7 +110,12 @@ def wide(options):
         data = kc.datasets.from_arrays(
             x.astype("float32"), y, test_fraction=0.01
         )
-    return (data.train.x, data.train.y), (data.validation.x, data.validation.y)
+    mean, deviation = data.train.x.mean(0), data.train.x.std(0)
+    deviation[deviation == 0] = 1
+    return [
+        ((part.x - mean) / deviation, part.y)
+        for part in (data.train, data.validation)
+    ]
 
 
 def images(options):
@@ -117,20 +123,19 @@ def images(options):
     import kerascomp as kc
 
     if not mnist_file().exists():
-        return [
-            (np.pad(np.kron(x, np.ones((1, 3, 3, 1), x.dtype)), EDGES), y)
-            for x, y in (
-                (x.reshape(-1, 8, 8, 1), y) for x, y in digits(options)
-            )
-        ]
+        return [(enlarged(x), y) for x, y in digits(options)]
     data = kc.datasets.load("mnist")
     return [
-        (part.x[:count], part.y[:count])
+        (part.x[:count] / np.float32(255), part.y[:count])
         for part, count in ((data.train, 1600), (data.validation, 400))
     ]
 
 
-EDGES = ((0, 0), (2, 2), (2, 2), (0, 0))
+def enlarged(x):
+    """Returns digits with 9 pixels for each, and an edge."""
+    pixels = np.ones((1, 3, 3, 1), x.dtype)
+    edges = ((0, 0), (2, 2), (2, 2), (0, 0))
+    return np.pad(np.kron(x.reshape(-1, 8, 8, 1), pixels), edges)
 
 
 def mnist_file():
@@ -260,6 +265,9 @@ class Tuner(Way):
         """Searches."""
         self.tuner.oracle.max_trials = trials
         self.tuner.search(**{**self.arguments, **changes})
+        for trial in self.tuner.oracle.trials.values():
+            if "Traceback" in (trial.message or ""):  # Fails without a word.
+                raise RuntimeError(trial.message)
 
     @property
     def best(self):
@@ -490,7 +498,9 @@ def arguments():
     parser.add_argument("--samples", type=int, help="at most, in each part")
     parser.add_argument("--wide", help="name or file of another wide table")
     parser.add_argument("--target", help="the column of it to predict")
-    parser.add_argument("--smoke", action="store_true", help="a little of everything")
+    parser.add_argument(
+        "--smoke", action="store_true", help="a little of everything"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.smoke:
@@ -547,7 +557,8 @@ def run(job):
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"took {TIMEOUT_SECONDS} seconds") from error
     if process.returncode:
-        raise RuntimeError(process.stderr.strip()[-2000:])
+        lines = process.stderr.strip().splitlines() or [""]
+        raise RuntimeError(lines[-1])
     found = json.loads(process.stdout.strip().splitlines()[-1])
     return {**found, "trials": job["trials"]}
 
