@@ -43,7 +43,7 @@ lint: .venv/.lint .venv/.study-$(BACKEND)
 docs: .venv/.docs .venv/.study-$(BACKEND)
 	$(BIN)/zensical build --strict --clean
 
-bench: .venv/.backends .venv/.test-$(BACKEND)
+bench: .venv/.backends .venv/.bench .venv/.study-$(BACKEND)
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:
@@ -64,7 +64,7 @@ clean:
 	$(INSTALL) -e ".[test]"
 	@touch $@
 
-.venv/.lint .venv/.docs: .venv/.%: .venv/.made $(PROJECT)
+.venv/.lint .venv/.docs .venv/.bench: .venv/.%: .venv/.made $(PROJECT)
 	$(INSTALL) -e ".[$*]"
 	@touch $@
 
