@@ -18,6 +18,7 @@ from kerascomp.tuners import _oracle, _tuner
 USED = {
     "_build_hypermodel",
     "_build_and_fit_model",
+    "_configure_tensorboard_dir",
     "_save_trial",
     "_get_trial_dir",
 }

@@ -150,6 +150,15 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
         keras.utils.set_random_seed(self._seed_of(self._execution))
         return super()._build_and_fit_model(trial, *args, **kwargs)
 
+    def _configure_tensorboard_dir(
+        self, callbacks: list, trial: Any, execution: int = 0
+    ) -> None:
+        # Private: KerasTuner's imports tensorboard, which TensorFlow does not
+        # bring along any more, whether or not there is a callback for it.
+        names = [type(callback).__name__ for callback in callbacks]
+        if "TensorBoard" in names:
+            super()._configure_tensorboard_dir(callbacks, trial, execution)
+
     def _width(self) -> int:
         return max(self.max_lanes // self.executions_per_trial, 1)
 
