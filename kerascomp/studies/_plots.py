@@ -374,7 +374,7 @@ def curves(axes: Axes, record: Record) -> None:
     axes.set(xlabel="epoch", ylabel=_axes.axis_title(record.objective))
     _axes.epoch_axis(axes)
     _axes.score_axis(axes.yaxis, shown, record)
-    _axes.legend(axes)
+    _axes.legend(axes, above=0.07 if _analysis.rungs(record) else 0)
 
 
 def _early_ends(axes: Axes, record: Record) -> None:
@@ -396,17 +396,19 @@ def _early_ends(axes: Axes, record: Record) -> None:
                 label=label,
             )
             label = None
-    for rung in _analysis.rungs(record):
+    rungs = _analysis.rungs(record)
+    for rung in rungs:
         axes.axvline(rung.epoch, color=MUTED, linewidth=0.8, dashes=(2, 2))
         axes.text(
             rung.epoch,
-            0.02,
-            f" {rung.compared} \N{RIGHTWARDS ARROW} {rung.kept}",
+            1.01,
+            f"{rung.compared} \N{RIGHTWARDS ARROW} {rung.kept}",
             transform=axes.get_xaxis_transform(),
+            # Away from each other, as the first rungs are close.
+            ha="right" if rung is rungs[0] else "left",
+            va="bottom",
             color=MUTED,
             fontsize=9,
-            bbox={"facecolor": PAGE, "edgecolor": "none", "pad": 0.8},
-            zorder=5,
         )
 
 

@@ -3,7 +3,7 @@
 from kerascomp.studies import _analysis, _rate_plots, _rates, _words
 from kerascomp.studies._figures import Picture
 from kerascomp.studies._rates import Range
-from kerascomp.studies._records import Record
+from kerascomp.studies._records import DIVERGED, Record
 
 
 def words(record: Record, found: list[Range]) -> str:
@@ -42,13 +42,17 @@ def _by_rate(record: Record) -> Picture:
     svg = _rate_plots.by_rate("by-rate", record, _rates.points(record), metric)
     says = f"{_peaks(record, metric)} {_trend(record)}".strip()
     name = _words.metric(metric)
-    value = "lowest " if metric == "val_loss" else ""
+    value = "lowest " if metric != record.objective else "best "
+    reading = (
+        f"Each point is a trial with the {value}{name} of its epochs, each "
+        "line a batch size; darker or brighter is larger."
+    )
+    if _analysis.count(record, DIVERGED):
+        reading += " Crosses at the edge are trials that diverged."
     return Picture(
         "by-rate",
         f"{_words.sentence(name)} by learning rate",
-        f"Each point is a trial with the {value}{name} of its epochs, each "
-        "line a batch size; darker or brighter is larger. Crosses at the edge "
-        f"are trials that diverged. {says}",
+        f"{reading} {says}",
         f"Line plot of {name} by learning rate for each batch size. {says}",
         svg,
     )
@@ -60,7 +64,8 @@ def _peaks(record: Record, metric: str) -> str:
         f"({_words.score(point.value, metric)})"
         for size, point in _rates.peaks(record).items()
     ]
-    return f"Best learning rates: {_words.listing(found)}."
+    noun = "rate" if len(found) == 1 else "rates"
+    return f"Best learning {noun}: {_words.listing(found)}."
 
 
 def _trend(record: Record) -> str:

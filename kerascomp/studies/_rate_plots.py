@@ -77,24 +77,29 @@ def _step(place: int, count: int) -> int:
 def _curve(
     axes: Axes, members: list[Point], color: str, shape: str, label: str
 ) -> None:
-    ended = [p for p in members if p.value is not None and not p.pruned]
     style: dict[str, Any] = {"color": color, "markersize": 4.8}
     axes.plot(
-        [p.rate for p in ended],
-        [p.value for p in ended],
+        *_places(members, pruned=False),
         shape + "-",
         linewidth=1.1,
         label=label,
         **style,
     )
-    pruned = [p for p in members if p.pruned]
     axes.plot(
-        [p.rate for p in pruned],
-        [p.value for p in pruned],
-        shape,
-        markerfacecolor=PAGE,
-        **style,
+        *_places(members, pruned=True), shape, markerfacecolor=PAGE, **style
     )
+
+
+def _places(
+    members: list[Point], pruned: bool
+) -> tuple[list[float], list[float]]:
+    """Returns rates and values, of those that were ended early or not."""
+    pairs = [
+        (point.rate, point.value)
+        for point in members
+        if point.value is not None and point.pruned == pruned
+    ]
+    return [rate for rate, _ in pairs], [value for _, value in pairs]
 
 
 def _crosses(axes: Axes, members: list[Point], color: str, rises: bool) -> None:

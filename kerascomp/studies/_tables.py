@@ -150,7 +150,7 @@ def ranges(found: list[_rates.Range], record: Record) -> Table | None:
     """Lists the stable learning rates by batch size."""
     if not found:
         return None
-    rates = {
+    rates: dict[str, list[float | None]] = {
         "next below": [r.below for r in found],
         "lowest stable": [r.low for r in found],
         "highest stable": [r.high for r in found],

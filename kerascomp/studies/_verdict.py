@@ -223,8 +223,9 @@ def batch_sizes(record: Record, rows: list[_analysis.BatchSize]) -> list[str]:
             f"{_words.score(goal, record.objective)}, which half of the "
             f"{_all_scored(record)} reach; for each batch size the trial that "
             "reaches it in the fewest updates counts, so that every batch "
-            "size is judged with a learning rate that suits it. Epochs are "
-            "counted in full, since validation follows them."
+            "size is judged with a learning rate that suits it (more trials, "
+            "more chances). Epochs are counted in full, since validation "
+            "follows them."
         )
     if len(rows) > 1:
         says.append(
