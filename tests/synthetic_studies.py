@@ -48,7 +48,8 @@ BASELINES = [
         "notes": ["Stopped after 1000 iterations, before it converged."],
     },
 ]
-
+# What studies on lanes say besides.
+LANES = {"max_lanes": None, "engine": "auto"}
 SURROUNDINGS = {
     "versions": {
         "kerascomp": "0.1.0",
@@ -166,7 +167,13 @@ def random_choices(count, seed=0):
 
 
 def write_study(
-    directory, runs, objective=ACCURACY, space=SPACE, status="finished", **more
+    directory,
+    runs,
+    objective=ACCURACY,
+    space=SPACE,
+    status="finished",
+    settings=(),
+    **more,
 ):
     for run in runs:
         _records.write_run(directory, run)
@@ -188,6 +195,7 @@ def write_study(
                 "space": space,
                 "data": "sha256:4be1",
                 "backend": "tensorflow",
+                **dict(settings),
             },
             "data": {
                 "name": "digits",
@@ -352,6 +360,52 @@ def hyperband_study(directory):
         trial = f"{12 + i:04d}"
         runs.append(simulated_run(trial, 0, choices, epochs=9, first_epoch=3))
     return write_study(directory, runs)
+
+
+def pruned(run, epochs):
+    """The same run, ended after so many epochs because others were better."""
+    curves = {name: values[:epochs] for name, values in run.curves.items()}
+    best = int(np.argmax(curves["val_accuracy"]))
+    return dataclasses.replace(
+        run,
+        score=curves["val_accuracy"][best],
+        best_epoch=best,
+        pruned_epoch=epochs,
+        curves=curves,
+    )
+
+
+def halving_study(directory):
+    """Of 18 trials, 6 go on after epoch 2, and 2 of these after epoch 5.
+
+    Trial 0003 diverges in epoch 4, so 5 are compared after epoch 5.
+    """
+    runs = []
+    for index, choices in enumerate(random_choices(18)):
+        run = simulated_run(f"{index:04d}", 0, choices)
+        if index == 3:
+            run = diverged(run)
+        elif index >= 6:
+            run = pruned(run, 2)
+        elif index >= 2:
+            run = pruned(run, 5)
+        runs.append(run)
+    settings = {"halving": 3, **LANES}
+    write_study(directory, runs, settings=settings)
+    write_best(directory, _records.read(directory).best.id)
+    return directory
+
+
+def folds_study(directory):
+    """Eight trials, each trained on three folds."""
+    runs = [
+        simulated_run(f"{index:04d}", fold, choices)
+        for index, choices in enumerate(random_choices(8))
+        for fold in range(3)
+    ]
+    write_study(directory, runs, settings={"folds": 3, **LANES})
+    write_best(directory, _records.read(directory).best.id)
+    return directory
 
 
 def bare_study(directory):

@@ -9,6 +9,8 @@ from synthetic_studies import (
     bare_study,
     digits_study,
     diverged_study,
+    folds_study,
+    halving_study,
     hostile_study,
     hyperband_study,
     one_rate_study,
@@ -17,7 +19,7 @@ from synthetic_studies import (
     write_study,
 )
 
-from kerascomp.studies import _records, _report, _verdict
+from kerascomp.studies import _records, _report, _tables, _verdict
 
 STUDIES = {
     "finished": digits_study,
@@ -28,6 +30,8 @@ STUDIES = {
     "hostile": hostile_study,
     "regression": regression_study,
     "hyperband": hyperband_study,
+    "halving": halving_study,
+    "folds": folds_study,
     "bare": bare_study,
 }
 
@@ -240,6 +244,63 @@ class TestVerdict:
         text = words_of(pages["hyperband"])
         assert "trained for 3 to 9 epochs" in text
         assert "for 15 to 15" not in words_of(pages["finished"])
+
+    def test_says_how_halving_went(self, pages):
+        text = words_of(pages["halving"])
+        assert "15 of 18 trials were ended early, after 2 and 5 epochs" in text
+        assert "after epoch 2, 6 of 18 and after epoch 5, 2 of 5." in text
+        assert "Halving ended 15 trials early" in text
+        assert "2 trials completed all epochs." in text
+        assert "best of 2 trials that were not ended early" in text
+        assert "Needs 8 completed trials that were not ended early" in text
+        assert "18 \u2192 6" in text
+        assert "5 \u2192 2" in text
+        assert "ended early" not in words_of(pages["finished"])
+
+    def test_marks_trials_that_were_ended_early(self, tmp_path):
+        record = _records.read(halving_study(tmp_path))
+        table = _tables.trials(record, record.trials, "All")
+        columns = {column.title: column.cells for column in table.columns}
+        assert columns["status"] == [
+            *["completed"] * 2,
+            "ended early",
+            "diverged",
+            *["ended early"] * 14,
+        ]
+        assert columns["epochs"][5:7] == ["5", "2"]
+        # Only two trials may be compared.
+        assert len(Reader(_report.render(record)).all("tr")) > 18
+        top = _report._page(record)["top"]
+        assert len(top.rows) == 2
+
+    def test_speaks_of_folds_where_there_are_no_seeds(self, pages, tmp_path):
+        text = words_of(pages["folds"])
+        assert "Over 3 folds, the 95% interval" in text
+        assert "folds share training data" in text
+        assert "the saved model (of one fold out of 3)" in text
+        assert "(its first fold)" in text
+        assert "seeds," not in text
+        assert "first seed" not in text
+        assert "Over 3 seeds, the 95%" in words_of(pages["three seeds"])
+
+    def test_model_of_a_fold_is_validated_on_the_folds(self, tmp_path):
+        record = _records.read(folds_study(tmp_path))
+        table = _tables.comparison(record, _report.read_best(record))
+        columns = {column.title: column.cells for column in table.columns}
+        # The saved 0.9722 is of examples that the model was trained on.
+        assert columns["validation accuracy"][0] == f"{record.best.score:.4f}"
+        assert columns["note"][0] == "Validation: mean over 3 folds."
+
+    def test_does_not_set_folds_against_the_validation_part(self, tmp_path):
+        record = _records.read(folds_study(tmp_path))
+        nothing = {"metrics": {}, "parity": {}}
+        assert _verdict.compare(record, nothing) is None
+        assert _verdict.compare(record, _report.read_best(record)) is not None
+
+    def test_lanes_share_seconds(self, pages):
+        words = "not how long it would take alone"
+        assert words in words_of(pages["halving"])
+        assert words not in words_of(pages["finished"])
 
     def test_importance_needs_enough_trials(self, tmp_path):
         digits_study(tmp_path, count=8)

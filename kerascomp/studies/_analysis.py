@@ -47,6 +47,15 @@ class Scale:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rung:
+    """An epoch after which the worse trials were ended."""
+
+    epoch: int
+    compared: int  # Trials that had come so far.
+    kept: int  # Trials that went on.
+
+
+@dataclasses.dataclass(frozen=True)
 class Reach:
     """What a trial spent until it reached a target."""
 
@@ -54,6 +63,7 @@ class Reach:
     epochs: float
     updates: float | None
     seconds: float | None
+    learning_rate: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +72,12 @@ class BatchSize:
 
     batch_size: int
     trials: int
-    completed: int
+    pruned: int
     diverged: int
     updates_per_epoch: float | None
     seconds_per_epoch: float | None
     examples_per_second: float | None
-    best: float | None
+    best: float | None  # Like the median, of those that may be compared.
     median: float | None
     reach: Reach | None  # Of its trial with the fewest updates.
 
@@ -97,6 +107,7 @@ class HeatMap:
     columns: tuple[float, ...]  # The values; empty where there are bins.
     best: np.ndarray  # NaN where no trial completed.
     completed: np.ndarray
+    pruned: np.ndarray  # Ended early.
     lost: np.ndarray  # Diverged or failed.
 
     def span(self, column: int) -> str:
@@ -118,14 +129,18 @@ def best_of(scores: Iterable[float], record: Record) -> float | None:
     return choose(scores, default=None)
 
 
-def scored(record: Record) -> list[tuple[Trial, float]]:
-    """Returns the completed trials with their scores, best first."""
-    return [(t, t.score) for t in record.ranked() if t.score is not None]
+def comparable(record: Record) -> list[tuple[Trial, float]]:
+    """Returns the trials whose scores may be compared, best first.
+
+    Those that were ended early are left out, unless there are no others.
+    """
+    found = [(t, t.score) for t in record.ranked() if t.score is not None]
+    return [pair for pair in found if pair[0].pruned_epoch is None] or found
 
 
 def scores(record: Record) -> list[float]:
-    """Returns the scores of the completed trials, best first."""
-    return [score for _, score in scored(record)]
+    """Returns the scores that may be compared, best first."""
+    return [score for _, score in comparable(record)]
 
 
 def best_so_far(record: Record) -> list[float | None]:
@@ -136,6 +151,37 @@ def best_so_far(record: Record) -> list[float | None]:
         known = [s for s in (past, trial.score) if s is not None]
         found.append(best_of(known, record))
     return found
+
+
+def pruned(record: Record) -> list[Trial]:
+    """Returns the completed trials that were ended early."""
+    return [
+        trial
+        for trial in record.trials
+        if trial.score is not None and trial.pruned_epoch is not None
+    ]
+
+
+def rungs(record: Record) -> list[Rung]:
+    """Returns where trials were compared and ended, earliest first."""
+    ends = {
+        trial.id: max(run.pruned_epoch or 0 for run in trial.runs)
+        for trial in record.trials
+    }
+    found = []
+    for epoch in sorted(set(ends.values()) - {0}):
+        ended = sum(end == epoch for end in ends.values())
+        kept = sum(
+            ends[t.id] != epoch and epochs_trained(t) > epoch
+            for t in record.trials
+        )
+        found.append(Rung(epoch, ended + kept, kept))
+    return found
+
+
+def repeats(record: Record) -> str:
+    """Returns what the runs of a trial differ in: "seed" or "fold"."""
+    return "fold" if record.study["settings"].get("folds") else "seed"
 
 
 def count(record: Record, status: str) -> int:
@@ -236,7 +282,7 @@ def epoch_seconds(runs: Iterable[Run]) -> float | None:
 
 
 def target(record: Record) -> float | None:
-    """Returns the score that half of the completed trials reach."""
+    """Returns the score that half of the trials reach that may be compared."""
     return _median(scores(record))
 
 
@@ -263,6 +309,7 @@ def reach(trial: Trial, target: float, record: Record) -> Reach | None:
         epochs=needed,
         updates=None if updates is None else updates * needed,
         seconds=None if seconds is None else seconds * needed,
+        learning_rate=learning_rate(trial),
     )
 
 
@@ -297,12 +344,12 @@ def _batch_size(
     record: Record, size: int, trials: list[Trial], goal: float | None
 ) -> BatchSize:
     runs = [run for trial in trials for run in trial.runs]
-    found = [t.score for t in trials if t.score is not None]
+    found = [score for t, score in comparable(record) if t in trials]
     reaches = [] if goal is None else [reach(t, goal, record) for t in trials]
     return BatchSize(
         batch_size=size,
         trials=len(trials),
-        completed=len(found),
+        pruned=sum(t in trials for t in pruned(record)),
         diverged=sum(t.status == DIVERGED for t in trials),
         updates_per_epoch=_median(run.updates_per_epoch for run in runs),
         seconds_per_epoch=epoch_seconds(runs),
@@ -317,6 +364,47 @@ def _batch_size(
     )
 
 
+def scaling_power(rows: Sequence[BatchSize]) -> float | None:
+    """Returns the power of the batch size that the updates to target follow.
+
+    -1 is perfect scaling, where doubling the batch size halves the updates; 0
+    no gain. By least squares of logarithms over three batch sizes or more.
+    """
+    sizes, updates = _updates_to_target(rows)
+    if len(sizes) < 3:
+        return None
+    return float(np.polyfit(np.log(sizes), np.log(updates), 1)[0])
+
+
+def hyperbola(rows: Sequence[BatchSize]) -> tuple[float, float] | None:
+    """Fits steps and examples to the target, as McCandlish et al. do.
+
+    (S / S_min - 1) (E / E_min - 1) = 1 with E = B S examples is the same as
+    S = S_min + E_min / B. The fit minimizes relative errors of S.
+
+    Returns:
+        `(S_min, E_min)`, or None of fewer than four batch sizes.
+    """
+    sizes, updates = _updates_to_target(rows)
+    if len(sizes) < 4:
+        return None
+    matrix = np.stack([1 / updates, 1 / (sizes * updates)], axis=1)
+    least, *_ = np.linalg.lstsq(matrix, np.ones(len(sizes)))
+    return float(least[0]), float(least[1])
+
+
+def _updates_to_target(
+    rows: Sequence[BatchSize],
+) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [
+        (row.batch_size, row.reach.updates)
+        for row in rows
+        if row.reach and row.reach.updates
+    ]
+    sizes, updates = np.array(pairs, float).reshape(-1, 2).T
+    return sizes, updates
+
+
 def _median(found: Iterable[float | None]) -> float | None:
     known = [value for value in found if value is not None]
     return statistics.median(known) if known else None
@@ -329,10 +417,10 @@ def importance(record: Record, shuffles: int = 20) -> Importance | None:
     values of that hyperparameter are shuffled. Every trial is judged only by
     the trees that have not seen it (out-of-bag), so a hyperparameter without
     influence scores about 0. None where fewer than two hyperparameters vary
-    or fewer than `MIN_TRIALS_FOR_IMPORTANCE` trials completed.
+    or fewer than `MIN_TRIALS_FOR_IMPORTANCE` trials may be compared.
     """
     names = varied(record)
-    trials = record.ranked()
+    trials = [trial for trial, _ in comparable(record)]
     if len(names) < 2 or len(trials) < MIN_TRIALS_FOR_IMPORTANCE:
         return None
     from scipy import stats
@@ -405,7 +493,8 @@ def heat_map(record: Record) -> HeatMap | None:
     edges = () if columns else _log_edges(rates[0], rates[-1])
     shape = len(rows), len(columns) or len(edges) - 1
     best = np.full(shape, math.nan)
-    completed, lost = np.zeros(shape, int), np.zeros(shape, int)
+    completed, pruned, lost = np.zeros((3, *shape), int)
+    ranked = [trial for trial, _ in comparable(record)]
     for trial in record.trials:
         size = trial.hyperparameters.get("batch_size")
         rate = trial.hyperparameters.get("learning_rate")
@@ -415,10 +504,13 @@ def heat_map(record: Record) -> HeatMap | None:
         if trial.score is None:
             lost[cell] += 1
             continue
+        if trial not in ranked:
+            pruned[cell] += 1
+            continue
         completed[cell] += 1
         if math.isnan(best[cell]) or better(trial.score, best[cell], record):
             best[cell] = trial.score
-    return HeatMap(tuple(rows), edges, columns, best, completed, lost)
+    return HeatMap(tuple(rows), edges, columns, best, completed, pruned, lost)
 
 
 def _log_edges(low: float, high: float) -> tuple[float, ...]:
@@ -443,7 +535,7 @@ def rank_correlation(record: Record, name: str) -> float | None:
     """
     pairs = [
         (t.hyperparameters[name], score)
-        for t, score in scored(record)
+        for t, score in comparable(record)
         if t.hyperparameters.get(name) is not None
     ]
     if len(pairs) < 5 or any(len(set(c)) < 2 for c in zip(*pairs, strict=True)):
@@ -457,7 +549,7 @@ def rank_correlation(record: Record, name: str) -> float | None:
 def level_medians(record: Record, scale: Scale) -> dict[Any, float]:
     """Returns the median score of every category that has one."""
     found: dict[Any, list[float]] = {level: [] for level in scale.levels}
-    for trial, score in scored(record):
+    for trial, score in comparable(record):
         level = trial.hyperparameters.get(scale.name)
         if level is not None:
             found[level].append(score)
@@ -474,11 +566,11 @@ def learning_rate(trial: Trial) -> float | None:
 
 
 def quality(record: Record) -> dict[str, float]:
-    """Returns, by trial, the share of completed trials not better than it."""
+    """Returns, by trial, the share of trials not better than it."""
     ranked = scores(record)
     last = max(len(ranked) - 1, 1)
     # Of equal scores the first, so that ties have equal quality.
-    return {t.id: 1 - ranked.index(s) / last for t, s in scored(record)}
+    return {t.id: 1 - ranked.index(s) / last for t, s in comparable(record)}
 
 
 def metric_value(found: Mapping[str, Any], metric: str) -> float | None:

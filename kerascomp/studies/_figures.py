@@ -52,7 +52,16 @@ def batch_sizes(rows: list[_analysis.BatchSize]) -> list[Picture]:
     reached = [row for row in rows if row.reach]
     if len(reached) < 2:
         return []
-    first, last = reached[0], reached[-1]
+    says = " ".join(
+        part
+        for part in (
+            _scaling(reached[0], reached[-1]),
+            _soonest(reached),
+            _power(reached),
+            _bend(reached),
+        )
+        if part
+    )
     svg = _plots.time_to_target("target", rows)
     return [
         Picture(
@@ -60,9 +69,8 @@ def batch_sizes(rows: list[_analysis.BatchSize]) -> list[Picture]:
             "Updates and seconds to the target",
             "Lower is sooner. Left, parallel to the dashed line every "
             "doubling of the batch size halves the updates; where the curve "
-            f"lies above it, larger batches are partly wasted. "
-            f"{_scaling(first, last)}",
-            f"Two line plots over batch size. {_scaling(first, last)}",
+            f"lies above it, larger batches are partly wasted. {says}",
+            f"Two line plots over batch size. {says}",
             svg,
         )
     ]
@@ -94,7 +102,8 @@ def gradients(record: Record) -> list[Picture]:
         Picture(
             "gradients",
             "Gradient norms",
-            "Each line is one trial (its first seed): the norm of the "
+            f"Each line is one trial (its first {_analysis.repeats(record)}): "
+            "the norm of the "
             "gradient, averaged over an epoch. Triangles mark the largest "
             f"single step, crosses the end of diverged trials. {says}",
             f"Line plot of gradient norms over epochs. {says}",
@@ -114,10 +123,15 @@ def _history(record: Record, baselines: dict[str, float]) -> Picture:
     ]
     if beyond:
         says += f" Outside the plot: {_words.listing(beyond)}."
+    if baselines and _analysis.repeats(record) == "fold":
+        says += (
+            " Trials were validated on folds, the baselines on the validation "
+            "part alone."
+        )
     return Picture(
         "history",
         "History",
-        "Each dot is a trial, the line the best score so far. " + says,
+        f"Each dot is a trial, the line the best score so far. {says}",
         f"Dot plot of {_words.metric(record.objective)} by trial. {says}",
         svg,
     )
@@ -179,7 +193,7 @@ def _levels_say(record: Record, scale: Scale) -> str:
 def _range_says(record: Record, scale: Scale) -> str:
     trials = [
         t
-        for t in record.ranked()
+        for t, _ in _analysis.comparable(record)
         if t.hyperparameters.get(scale.name) is not None
     ]
     if not trials:
@@ -228,7 +242,9 @@ def _heat_map(record: Record) -> Picture | None:
 def _cell_quality(record: Record, found: HeatMap) -> np.ndarray:
     """Returns the share of trials that are not better than a cell's best."""
     shares = _analysis.quality(record)
-    by_score = {score: shares[t.id] for t, score in _analysis.scored(record)}
+    by_score = {
+        score: shares[t.id] for t, score in _analysis.comparable(record)
+    }
     return np.vectorize(lambda score: by_score.get(score, 0.0), otypes=[float])(
         found.best
     )
@@ -262,12 +278,12 @@ def _parallel(record: Record) -> Picture | None:
     scales = [_analysis.scale(record, name) for name in names]
     quality = _analysis.quality(record)
     svg = _plots.parallel("parallel", record, scales, quality)
-    best = _analysis.scored(record)[0][0]
+    best = _analysis.comparable(record)[0][0]
     says = f"The best trial has {hyperparameters(best, names)}."
     return Picture(
         "parallel",
         "All hyperparameters at once",
-        "Each line is a completed trial, from its hyperparameters on the left "
+        "Each line is a trial, from its hyperparameters on the left "
         "to its score on the right; the thick one is the best. Where dark or "
         "bright lines bundle, quality depends on that axis. " + says,
         f"Parallel coordinates of {_words.count(len(quality), 'trial')}. "
@@ -299,8 +315,10 @@ def _importance(record: Record) -> Picture:
     if found is None:
         completed = len(_analysis.scores(record))
         least = _analysis.MIN_TRIALS_FOR_IMPORTANCE
+        which = " that were not ended early" if _analysis.pruned(record) else ""
         reason = (
-            f"Needs {least} completed trials; there are {completed} so far."
+            f"Needs {least} completed trials{which}; there are {completed} so "
+            "far."
         )
         if completed >= least:
             reason = "All trials have the same score: nothing to explain."
@@ -339,6 +357,7 @@ def _curves(record: Record) -> Picture | None:
     says = "No trial has completed."
     if record.best:
         says = f"The best trial peaks {_peak(record.best)}."
+    says = f"{says} {_went_on(record)}".strip()
     metric = _words.metric(record.objective)
     return Picture(
         "curves",
@@ -346,6 +365,26 @@ def _curves(record: Record) -> Picture | None:
         f"The {metric} after every epoch, one line a run. {says}",
         f"Line plot of {metric} by epoch. {says}",
         svg,
+    )
+
+
+def _went_on(record: Record) -> str:
+    """Says when trials were ended early, and how many went on."""
+    rungs = _analysis.rungs(record)
+    if not rungs:
+        return ""
+    steps = [
+        f"after epoch {rung.epoch}, {rung.kept} of {rung.compared}"
+        for rung in rungs
+    ]
+    ended = sum(rung.compared - rung.kept for rung in rungs)
+    whole = sum(
+        t.score is not None and t.pruned_epoch is None for t in record.trials
+    )
+    return (
+        f"Halving ended {_words.count(ended, 'trial')} early, where the curves "
+        f"end in a hollow dot; trials that went on: {_words.listing(steps)}. "
+        f"{_words.count(whole, 'trial')} completed all epochs."
     )
 
 
@@ -420,6 +459,56 @@ def _scaling(first: _analysis.BatchSize, last: _analysis.BatchSize) -> str:
     return (
         f"Going from batch size {first.batch_size} to {last.batch_size} "
         f"changes {_words.listing(parts)}."
+    )
+
+
+def _soonest(reached: list[_analysis.BatchSize]) -> str:
+    """Names the batch size that reaches the target in the least time."""
+    times = [
+        (row.reach.seconds, row)
+        for row in reached
+        if row.reach and row.reach.seconds is not None
+    ]
+    if not times:
+        return ""
+    seconds, row = min(times, key=lambda pair: pair[0])
+    rate = row.reach.learning_rate if row.reach else None
+    at = f" with a learning rate of {_words.number(rate, 2)}" if rate else ""
+    return (
+        f"Batch size {row.batch_size}{at} is there first, in "
+        f"{_words.duration(seconds)}."
+    )
+
+
+def _power(reached: list[_analysis.BatchSize]) -> str:
+    power = _analysis.scaling_power(reached)
+    if power is None:
+        return ""
+    number = f"{power:.2f}".replace("-", "\N{MINUS SIGN}")
+    return (
+        f"Over {len(reached)} batch sizes, the updates go with the batch size "
+        f"to the power of {number} (\N{MINUS SIGN}1: perfect scaling; 0: no "
+        "gain)."
+    )
+
+
+def _bend(reached: list[_analysis.BatchSize]) -> str:
+    """Says where larger batches begin to cost more than they save."""
+    found = _analysis.hyperbola(reached)
+    if found is None:
+        return ""
+    steps, examples = found
+    if examples <= 0:
+        return "Larger batches save no updates here."
+    if steps <= 0 or examples / steps > reached[-1].batch_size:
+        return (
+            f"Up to {reached[-1].batch_size} no critical batch size shows, "
+            "from which on larger batches are mostly wasted."
+        )
+    return (
+        "The hyperbola of McCandlish et al. through these numbers puts the "
+        "critical batch size, where updates and examples are both twice the "
+        f"least possible, at about {_words.number(examples / steps, 2)}."
     )
 
 

@@ -3,7 +3,6 @@
 import math
 import re
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,13 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from kerascomp.studies import _analysis, _words
+from kerascomp.studies import _analysis, _axes, _words
 from kerascomp.studies._analysis import HeatMap, Importance, Scale
 from kerascomp.studies._records import DIVERGED, Record, Run, Trial
 from kerascomp.studies._svg import (
     BEST,
     FAINT,
     INK,
-    LEVELS,
     MUTED,
     PAGE,
     TRIAL,
@@ -36,21 +34,15 @@ def history(axes: Axes, record: Record, baselines: dict[str, float]) -> None:
     """Draws the objective by trial, the best so far and the baselines."""
     metric = record.objective
     scored = [
-        (float(index), t.score)
+        (float(index), t)
         for index, t in enumerate(record.trials, 1)
         if t.score is not None
     ]
-    axes.set(xlabel="trial, in order of start", ylabel=_axis_title(metric))
+    axes.set(xlabel="trial, in order of start", ylabel=_axes.axis_title(metric))
     axes.set_xlim(0.4, max(len(record.trials), 2) + 0.6)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
     if scored:
-        axes.plot(
-            *zip(*scored, strict=True),
-            "o",
-            color=TRIAL,
-            label="trial",
-            **_dots(len(scored)),
-        )
+        _trial_dots(axes, scored, label="trial")
         best = _analysis.best_so_far(record)
         steps = [(i, b) for i, b in enumerate(best, 1) if b is not None]
         axes.plot(
@@ -60,13 +52,38 @@ def history(axes: Axes, record: Record, baselines: dict[str, float]) -> None:
             drawstyle="steps-post",
             label="best so far",
         )
-    _score_axis(axes.yaxis, [score for _, score in scored], record)
+    _axes.score_axis(axes.yaxis, _scores(scored), record)
     _baselines(axes, baselines)
-    _lost_marks(
+    _axes.lost_marks(
         axes,
         [float(i) for i, t in enumerate(record.trials, 1) if t.score is None],
     )
-    _legend(axes)
+    _axes.legend(axes)
+
+
+def _trial_dots(
+    axes: Axes, points: list[tuple[float, Trial]], label: str | None = None
+) -> None:
+    """Draws scores as dots, hollow where a trial was ended early."""
+    style: dict[str, Any] = {"color": TRIAL, **_axes.dots(len(points))}
+    hollow = {**style, "markerfacecolor": PAGE, "markeredgecolor": TRIAL}
+    for early in (False, True):
+        shown = [
+            (x, trial.score)
+            for x, trial in points
+            if (trial.pruned_epoch is not None) == early
+        ]
+        if shown and early:
+            hollow["markeredgewidth"] = 1
+            axes.plot(
+                *zip(*shown, strict=True), "o", label="ended early", **hollow
+            )
+        elif shown:
+            axes.plot(*zip(*shown, strict=True), "o", label=label, **style)
+
+
+def _scores(points: list[tuple[float, Trial]]) -> list[float]:
+    return [trial.score for _, trial in points if trial.score is not None]
 
 
 def shown_baselines(
@@ -105,12 +122,10 @@ def slice_of(axes: Axes, record: Record, scale: Scale) -> None:
         for t in record.trials
         if t.hyperparameters.get(scale.name) is not None
     ]
-    scored = [(x, t.score) for x, t in points if t.score is not None]
+    scored = [(x, t) for x, t in points if t.score is not None]
     if scored:
-        axes.plot(
-            *zip(*scored, strict=True), "o", color=TRIAL, **_dots(len(scored))
-        )
-        best, score = _analysis.scored(record)[0]
+        _trial_dots(axes, scored)
+        best, score = _analysis.comparable(record)[0]
         if best.hyperparameters.get(scale.name) is not None:
             axes.plot(
                 _coordinate(best, scale),
@@ -120,16 +135,16 @@ def slice_of(axes: Axes, record: Record, scale: Scale) -> None:
                 markersize=7,
                 label=f"best: {_value(best, scale.name)}",
             )
-    _lost_marks(axes, [x for x, t in points if t.score is None])
+    _axes.lost_marks(axes, [x for x, t in points if t.score is None])
     if scale.kind == "categories":
         for level, median in _analysis.level_medians(record, scale).items():
             at = scale.levels.index(level)
             axes.hlines(median, at - 0.3, at + 0.3, color=INK, linewidth=1.4)
         axes.set_xlim(-0.6, len(scale.levels) - 0.4)
     _value_axis(axes, scale)
-    axes.set_ylabel(_axis_title(record.objective))
-    _score_axis(axes.yaxis, [score for _, score in scored], record)
-    _legend(axes)
+    axes.set_ylabel(_axes.axis_title(record.objective))
+    _axes.score_axis(axes.yaxis, _scores(scored), record)
+    _axes.legend(axes)
 
 
 def _coordinate(trial: Trial, scale: Scale) -> float:
@@ -156,10 +171,10 @@ def _value_axis(axes: Axes, scale: Scale) -> None:
         axes.grid(visible=False, axis="x")
     elif scale.kind == "log":
         axes.set_xscale("log")
-        _log_ticks(axes.xaxis, scale.low, scale.high)
+        _axes.log_ticks(axes.xaxis, scale.low, scale.high)
     else:
         axes.xaxis.set_major_locator(ticker.MaxNLocator(6))
-        axes.xaxis.set_major_formatter(_plain())
+        axes.xaxis.set_major_formatter(_axes.plain())
 
 
 @plot(height=250)
@@ -183,7 +198,7 @@ def heat_map(
     axes.tick_params(length=0)
     axes.set(xlabel="learning rate", ylabel="batch size")
     if found.completed.any():
-        _color_key(axes, "worse \N{RIGHTWARDS ARROW} better")
+        _axes.color_key(axes, "worse \N{RIGHTWARDS ARROW} better")
 
 
 def _cell(
@@ -194,27 +209,33 @@ def _cell(
     cell: tuple[int, int],
 ) -> None:
     row, column = cell
-    completed, lost = found.completed[cell], found.lost[cell]
+    completed, lost = int(found.completed[cell]), int(found.lost[cell])
+    pruned = int(found.pruned[cell])
     ink, face = MUTED, "none"
     if completed:
-        level = _level(quality[cell])
+        level = _axes.level(quality[cell])
         ink, face = token(2, level), token(1, level)
     box = Rectangle(
         (column + 0.02, row + 0.03), 0.96, 0.94, facecolor=face, linewidth=0.8
     )
-    box.set_edgecolor(face if completed or not lost else FAINT)
-    if lost and not completed:
+    count = completed + pruned + lost
+    box.set_edgecolor(face if completed or not count else FAINT)
+    if count and not completed:
         box.set_linestyle((0, (2, 2)))
     axes.add_patch(box)
-    if not completed and not lost:
+    if not count:
         return
-    lines = [(0.70, 10, "\N{MULTIPLICATION SIGN}")]
+    title = "\N{MULTIPLICATION SIGN}" if lost else _words.DASH
     if completed:
-        lines = [(0.70, 10, _compact(found.best[cell], metric))]
-    lines.append((0.40, 8, f"n = {completed + lost}"))
-    if lost:
-        lines.append((0.17, 8, f"{lost} lost"))
-    for height, size, text in lines:
+        title = _axes.compact(found.best[cell], metric)
+    lines = [f"n = {count}"]
+    lines += [f"{pruned} early"] if pruned else []
+    lines += [f"{lost} lost"] if lost else []
+    step = 0.23 if len(lines) < 3 else 0.19
+    top = 0.70 if len(lines) < 3 else 0.78
+    heights = [top, *(top - 0.07 - step * (i + 1) for i in range(len(lines)))]
+    sizes = [10, *[8] * len(lines)]
+    for height, size, text in zip(heights, sizes, [title, *lines], strict=True):
         axes.text(
             column + 0.5,
             row + height,
@@ -233,11 +254,11 @@ def parallel(
     """Draws every trial as a line across its hyperparameters."""
     count = len(scales)
     resize(axes, width=max(WIDTH, 80 * (count + 1)))
-    scored = _analysis.scored(record)
+    scored = _analysis.comparable(record)
     scores = _analysis.scores(record)
     quantity = Scale(
         record.objective,
-        "log" if _is_skewed(scores, record) else "linear",
+        "log" if _axes.is_skewed(scores, record) else "linear",
         low=min(scores),
         high=max(scores),
     )
@@ -248,18 +269,18 @@ def parallel(
         axes.plot(
             range(count + 1),
             [math.nan if place is None else place for place in places],
-            color=BEST if is_best else token(1, _level(quality[trial.id])),
+            color=BEST if is_best else token(1, _axes.level(quality[trial.id])),
             linewidth=2.6 if is_best else 1.1,
-            alpha=1.0 if is_best else _opacity(len(scored)),
+            alpha=1.0 if is_best else _axes.opacity(len(scored)),
         )
     for at, scale in enumerate(scales):
         _parallel_axis(axes, at, _words.label(scale.name), _scale_ticks(scale))
     ends = ((0.0, min(scores)), (1.0, max(scores)))
-    ticks = [(y, _compact(score, record.objective)) for y, score in ends]
-    _parallel_axis(axes, count, _axis_title(record.objective), ticks)
+    ticks = [(y, _axes.compact(score, record.objective)) for y, score in ends]
+    _parallel_axis(axes, count, _axes.axis_title(record.objective), ticks)
     axes.set(xlim=(-0.25, count + 0.42), ylim=(-0.06, 1.2))
     axes.set_axis_off()
-    _color_key(axes, "worse \N{RIGHTWARDS ARROW} better")
+    _axes.color_key(axes, "worse \N{RIGHTWARDS ARROW} better")
 
 
 def _parallel_axis(
@@ -334,8 +355,9 @@ def curves(axes: Axes, record: Record) -> None:
                 record.objective,
                 color=FAINT,
                 linewidth=0.9,
-                alpha=_opacity(len(others)),
+                alpha=_axes.opacity(len(others)),
             )
+    _early_ends(axes, record)
     if best:
         for run in best.runs:
             shown += _line(
@@ -349,10 +371,45 @@ def curves(axes: Axes, record: Record) -> None:
     if others:
         label = "other trials" if best else "trials"
         axes.plot([], [], color=FAINT, linewidth=1.2, label=label)
-    axes.set(xlabel="epoch", ylabel=_axis_title(record.objective))
-    _epoch_axis(axes)
-    _score_axis(axes.yaxis, shown, record)
-    _legend(axes)
+    axes.set(xlabel="epoch", ylabel=_axes.axis_title(record.objective))
+    _axes.epoch_axis(axes)
+    _axes.score_axis(axes.yaxis, shown, record)
+    _axes.legend(axes, above=0.07 if _analysis.rungs(record) else 0)
+
+
+def _early_ends(axes: Axes, record: Record) -> None:
+    """Marks where trials were ended early, and how many went on."""
+    label: str | None = "ended early"
+    for trial in record.trials:
+        for run in trial.runs:
+            epochs, found = _analysis.curve(run, record.objective)
+            if run.pruned_epoch is None or not np.isfinite(found).any():
+                continue
+            last = np.flatnonzero(np.isfinite(found))[-1]
+            axes.plot(
+                epochs[last],
+                found[last],
+                "o",
+                color=TRIAL,
+                markerfacecolor=PAGE,
+                markersize=4,
+                label=label,
+            )
+            label = None
+    rungs = _analysis.rungs(record)
+    for rung in rungs:
+        axes.axvline(rung.epoch, color=MUTED, linewidth=0.8, dashes=(2, 2))
+        axes.text(
+            rung.epoch,
+            1.01,
+            f"{rung.compared} \N{RIGHTWARDS ARROW} {rung.kept}",
+            transform=axes.get_xaxis_transform(),
+            # Away from each other, as the first rungs are close.
+            ha="right" if rung is rungs[0] else "left",
+            va="bottom",
+            color=MUTED,
+            fontsize=9,
+        )
 
 
 @plot(height=250, columns=2)
@@ -386,10 +443,10 @@ def best_curves(left: Axes, right: Axes, record: Record, trial: Trial) -> None:
                     linewidth=0.8,
                     dashes=(2, 2),
                 )
-        axes.set(xlabel="epoch", ylabel=_axis_title(name))
-        _epoch_axis(axes)
-        axes.yaxis.set_major_formatter(_plain())
-    _legend(left)
+        axes.set(xlabel="epoch", ylabel=_axes.axis_title(name))
+        _axes.epoch_axis(axes)
+        axes.yaxis.set_major_formatter(_axes.plain())
+    _axes.legend(left)
 
 
 def best_metrics(record: Record, trial: Trial) -> list[str]:
@@ -434,7 +491,7 @@ def time_to_target(
             )
         _target_axes(axes, sizes, [f for _, f in pairs])
         axes.set_ylabel(f"{what} to the target")
-    _legend(left)
+    _axes.legend(left)
 
 
 def _target_axes(axes: Axes, sizes: list[int], found: list[float]) -> None:
@@ -445,7 +502,7 @@ def _target_axes(axes: Axes, sizes: list[int], found: list[float]) -> None:
     axes.xaxis.set_minor_locator(ticker.NullLocator())
     low, high = axes.get_ylim()
     if found:
-        _log_ticks(axes.yaxis, low, high)
+        _axes.log_ticks(axes.yaxis, low, high)
 
 
 @plot(height=270)
@@ -459,27 +516,29 @@ def gradients(axes: Axes, record: Record, runs: list[Run]) -> None:
         rate = rates[run.trial]
         color = TRIAL
         if spread:
-            color = token(1, _level(_log_place(rate, min(known), max(known))))
+            color = token(
+                1, _axes.level(_log_place(rate, min(known), max(known)))
+            )
         style: dict[str, Any] = {
             "color": color,
             "linewidth": 1.1,
-            "alpha": _opacity(len(runs)),
+            "alpha": _axes.opacity(len(runs)),
         }
         _line(axes, run, "grad_norm", **style)
         marked |= _peak(axes, run, color)
     axes.set_yscale("log")
     _mark_divergences(axes, runs)
     axes.set(xlabel="epoch", ylabel="gradient norm")
-    _epoch_axis(axes)
+    _axes.epoch_axis(axes)
     low, high = axes.get_ylim()
-    _log_ticks(axes.yaxis, low, high)
+    _axes.log_ticks(axes.yaxis, low, high)
     if marked:
         axes.plot([], [], "^", color=MUTED, markersize=4, label="largest step")
-    _legend(axes, above=0.1 if spread else 0)
+    _axes.legend(axes, above=0.1 if spread else 0)
     if spread:
         ends = [_words.number(end, 2) for end in (min(known), max(known))]
         arrow = " \N{RIGHTWARDS ARROW} ".join(ends)
-        _color_key(axes, f"learning rate {arrow}")
+        _axes.color_key(axes, f"learning rate {arrow}")
 
 
 def _peak(axes: Axes, run: Run, color: str) -> bool:
@@ -538,112 +597,3 @@ def _line(axes: Axes, run: Run, metric: str, **style: Any) -> list[float]:
         style["marker"], style["markersize"] = "o", 3
     axes.plot(epochs[::step], found[::step], **style)
     return [float(value) for value in finite]
-
-
-def _dots(count: int) -> dict[str, Any]:
-    """Returns the style of so many points."""
-    size = 6 if count <= 60 else 4.2
-    return {
-        "markersize": size,
-        "alpha": 0.85,
-        "markeredgecolor": PAGE,
-        "markeredgewidth": 0.6,
-    }
-
-
-def _opacity(count: int) -> float:
-    """Returns the opacity of one of so many lines."""
-    return min(0.9, max(0.2, 30 / max(count, 1)))
-
-
-def _level(share: float) -> int:
-    """Returns the step of the color scale for a share in [0, 1]."""
-    return round(min(max(share, 0.0), 1.0) * (LEVELS - 1))
-
-
-def _lost_marks(axes: Axes, at: list[float]) -> None:
-    """Marks trials without a score at the lower edge."""
-    if at:
-        axes.plot(
-            at,
-            [0.03] * len(at),
-            "x",
-            color=INK,
-            markersize=6,
-            markeredgewidth=1.6,
-            transform=axes.get_xaxis_transform(),
-            label="diverged or failed",
-            clip_on=False,
-        )
-
-
-def _legend(axes: Axes, above: float = 0) -> None:
-    """Places the legend above the axes, where it covers nothing."""
-    handles, _ = axes.get_legend_handles_labels()
-    if handles:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1 + above), ncols=3)
-
-
-def _color_key(axes: Axes, words: str) -> None:
-    """Draws the color scale above the axes, and what its ends mean."""
-    strip = axes.inset_axes((0.0, 1.05, 1.0, 0.04))
-    strip.set_axis_off()
-    strip.set(xlim=(0, 100), ylim=(0, 1))
-    for level in range(LEVELS):
-        strip.add_patch(Rectangle((level, 0), 1.05, 1, color=token(1, level)))
-    # After the strip, where no width of a font can make it overlap.
-    strip.text(LEVELS + 2, 0.5, words, va="center", fontsize=9.5, color=MUTED)
-
-
-def _axis_title(metric: str) -> str:
-    return _words.short(_words.metric(metric), 30)
-
-
-def _compact(value: float, metric: str) -> str:
-    if _words.is_fraction(metric) and abs(value) <= 1:
-        return f"{value:.3f}"
-    if 1e-3 <= abs(value) < 100:
-        return f"{value:#.3g}".replace("-", "\N{MINUS SIGN}")
-    return _words.number(value, 3)
-
-
-def _plain() -> ticker.Formatter:
-    """Writes all numbers of an axis in full, with equally many decimals."""
-    formatter = ticker.ScalarFormatter(useOffset=False)
-    formatter.set_scientific(False)
-    return formatter
-
-
-def _epoch_axis(axes: Axes) -> None:
-    axes.xaxis.set_major_locator(
-        ticker.MaxNLocator(5, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
-    )
-
-
-def _score_axis(axis: Any, scores: Sequence[float], record: Record) -> None:
-    axis.set_major_formatter(_plain())
-    if _is_skewed(scores, record):
-        axis.axes.set_yscale("log")
-        _log_ticks(axis, min(scores), max(scores))
-
-
-def _is_skewed(scores: Sequence[float], record: Record) -> bool:
-    """Whether huge losses would squeeze all others together."""
-    if record.maximizes or not scores or min(scores) <= 0:
-        return False
-    return max(scores) > 20 * float(np.median(scores))
-
-
-def _log_ticks(axis: Any, low: float, high: float) -> None:
-    """Labels powers of ten, and numbers between them on a short axis."""
-    decades = math.log10(high / low) if 0 < low < high else 0
-    locator: ticker.Locator = ticker.LogLocator(
-        subs=(1, 2, 5) if decades < 2 else (1,), numticks=8
-    )
-    if decades < 0.7:
-        locator = ticker.MaxNLocator(4)
-    axis.set_major_locator(locator)
-    axis.set_minor_locator(ticker.NullLocator())
-    axis.set_major_formatter(
-        ticker.FuncFormatter(lambda x, _: _words.number(x, 2))
-    )

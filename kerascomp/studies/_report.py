@@ -69,11 +69,13 @@ def _require_extras() -> None:
 
 
 def _page(record: _records.Record) -> dict[str, Any]:
-    from kerascomp.studies import _analysis, _figures
+    from kerascomp.studies import _analysis, _figures, _rate_figures, _rates
 
     study = record.study
     best = read_best(record)
     rows = _analysis.batch_sizes(record)
+    ranges = _rates.ranges(record)
+    ranked = [trial for trial, _ in _analysis.comparable(record)]
     return {
         "title": _words.clean((study.get("data") or {}).get("name", "Study")),
         "summary": _summary(record),
@@ -84,10 +86,14 @@ def _page(record: _records.Record) -> dict[str, Any]:
         "parity": _verdict.parity(best),
         "parity_table": _tables.parity(best),
         "lost": _verdict.lost(record),
-        "top": _tables.trials(record, record.ranked()[:10], "Best trials"),
+        "pruned": _verdict.pruned(record),
+        "top": _tables.trials(record, ranked[:10], "Best trials"),
         "all": _tables.trials(record, record.trials, "All trials"),
         "search": _figures.search(record, _verdict.baselines(record)),
         "curves": _figures.curves(record),
+        "rate_words": _rate_figures.words(record, ranges),
+        "rate_table": _tables.ranges(ranges, record),
+        "rates": _rate_figures.pictures(record, ranges),
         "batch_table": _tables.batch_sizes(rows),
         "batch_words": _verdict.batch_sizes(record, rows),
         "batch_pictures": _figures.batch_sizes(rows),
@@ -148,7 +154,7 @@ def _details(record: _records.Record) -> list[tuple[str, list]]:
             [
                 (_words.label(k), _detail(v))
                 for k, v in group.items()
-                if v != []
+                if v is not None and v != []
             ],
         )
         for title, group in groups.items()

@@ -1,10 +1,11 @@
 """The tables of a report."""
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from kerascomp.studies import _analysis, _words
+from kerascomp.studies import _analysis, _rates, _words
 from kerascomp.studies._records import COMPLETED, Record, Trial
 
 
@@ -46,17 +47,17 @@ def trials(record: Record, shown: Sequence[Trial], caption: str) -> Table:
             _numbers("± 95%", [_half_width(t) for t in shown], digits=2)
         )
         counts = [float(len(t.runs)) for t in shown]
-        columns.append(_numbers("seeds", counts))
+        columns.append(_numbers(f"{_analysis.repeats(record)}s", counts))
     columns += [
         _numbers("best epoch", [_best_epoch(t) for t in shown]),
         _numbers("epochs", [float(_analysis.epochs_trained(t)) for t in shown]),
         _numbers("seconds", [t.seconds for t in shown], digits=3),
     ]
-    if any(t.status != COMPLETED for t in shown):
-        columns.append(
-            Column("status", [_words.clean(t.status) for t in shown])
-        )
-        messages = [_words.short(_words.clean(t.message), 200) for t in shown]
+    statuses = [_status(t) for t in shown]
+    if any(status != COMPLETED for status in statuses):
+        columns.append(Column("status", statuses))
+    messages = [_words.short(_words.clean(t.message), 200) for t in shown]
+    if any(messages):
         columns.append(Column("message", messages))
     return Table(caption, columns, marked)
 
@@ -67,7 +68,7 @@ def comparison(record: Record, best: dict[str, Any]) -> Table | None:
     rows = [(b.get("name", ""), b) for b in found]
     if not rows or record.best is None:
         return None
-    rows.insert(0, ("best model", best["metrics"] or _from_curves(record)))
+    rows.insert(0, ("best model", _best_model(record, best["metrics"])))
     metric = _words.bare_metric(record.objective)
     metrics = [metric] + [n for n in ("accuracy", "loss") if n != metric]
     columns = [Column("model", [_words.label(name) for name, _ in rows])]
@@ -116,6 +117,11 @@ def batch_sizes(rows: list[_analysis.BatchSize]) -> Table | None:
     columns = [
         Column("batch size", [f"{row.batch_size:,}" for row in rows], True),
         _numbers("trials", [float(row.trials) for row in rows]),
+        *(
+            [_numbers("ended early", [float(row.pruned) for row in rows])]
+            if any(row.pruned for row in rows)
+            else []
+        ),
         Column("diverged", [f"{r.diverged_share:.0%}" for r in rows], True),
         _numbers("best score", [row.best for row in rows]),
         _numbers("median score", [row.median for row in rows]),
@@ -133,7 +139,51 @@ def batch_sizes(rows: list[_analysis.BatchSize]) -> Table | None:
             "seconds to target", [r.seconds if r else None for r in reaches], 3
         ),
     ]
+    rates = [r.learning_rate if r else None for r in reaches]
+    if any(rate is not None for rate in rates):
+        texts = [_words.number(rate, 2) for rate in rates]
+        columns.append(Column("learning rate to target", texts, True))
     return Table("Trials by batch size", columns)
+
+
+def ranges(found: list[_rates.Range], record: Record) -> Table | None:
+    """Lists the stable learning rates by batch size."""
+    if not found:
+        return None
+    rates: dict[str, list[float | None]] = {
+        "next below": [r.below for r in found],
+        "lowest stable": [r.low for r in found],
+        "highest stable": [r.high for r in found],
+        "next above": [r.above for r in found],
+    }
+    metric = record.objective
+    return Table(
+        "Stable learning rates by batch size",
+        [
+            Column("batch size", [f"{r.batch_size:,}" for r in found], True),
+            _numbers("trials judged", [float(len(r.tried)) for r in found]),
+            Column(
+                "best score",
+                [_words.score(r.best, metric) for r in found],
+                True,
+            ),
+            *(
+                Column(title, [_words.number(v, 2) for v in values], True)
+                for title, values in rates.items()
+            ),
+            Column(
+                "decades, at least", [f"{r.least:.2f}" for r in found], True
+            ),
+            Column(
+                "at most",
+                [
+                    _words.DASH if r.most is None else f"{r.most:.2f}"
+                    for r in found
+                ],
+                True,
+            ),
+        ],
+    )
 
 
 def space(record: Record) -> Table | None:
@@ -178,28 +228,44 @@ def _numbers(
     return Column(title, _words.column(list(values), digits), numeric=True)
 
 
+def _status(trial: Trial) -> str:
+    if trial.score is not None and trial.pruned_epoch is not None:
+        return "ended early"
+    return _words.clean(trial.status)
+
+
 def _half_width(trial: Trial) -> float | None:
     interval = trial.interval()
     return None if interval is None else (interval[1] - interval[0]) / 2
 
 
 def _best_epoch(trial: Trial) -> float | None:
-    """Returns the best epoch of the first seed, counted from 1."""
+    """Returns the best epoch of the first run, counted from 1."""
     epoch = trial.runs[0].best_epoch
     return None if epoch is None else float(epoch + 1)
 
 
-def _from_curves(record: Record) -> dict[str, Any]:
-    """Returns the best trial's metrics, where no model is saved yet."""
-    if record.best is None:
-        return {}
-    run = record.best.runs[0]
-    names = [name for name in run.curves if name.startswith("val_")]
-    return {
-        "validation": {
-            _words.bare_metric(n): _analysis.at_best(run, n) for n in names
-        }
+def _best_model(record: Record, saved: dict[str, Any]) -> dict[str, Any]:
+    """Returns the best model's metrics, from curves where they are needed.
+
+    A model of one fold has seen most of the validation part, so that only the
+    folds themselves say how good it is.
+    """
+    folds = _analysis.repeats(record) == "fold"
+    if record.best is None or (saved and not folds):
+        return saved
+    runs = record.best.runs if folds else record.best.runs[:1]
+    names = [name for name in runs[0].curves if name.startswith("val_")]
+    values = {
+        name: [_analysis.at_best(run, name) for run in runs] for name in names
     }
+    means = {
+        _words.bare_metric(name): statistics.fmean(known)
+        for name, found in values.items()
+        if (known := [value for value in found if value is not None])
+    }
+    note = f"Validation: mean over {len(runs)} folds." if folds else ""
+    return {**saved, "validation": means, "note": note}
 
 
 def _notes(row: dict[str, Any]) -> str:

@@ -65,7 +65,9 @@ def facts(record: Record, best: dict[str, Any]) -> list[Fact]:
         for status in (DIVERGED, FAILED)
         if _analysis.count(record, status)
     ]
-    found.append(Fact("trials", f"{len(record.trials):,}", ", ".join(lost)))
+    early = len(_analysis.pruned(record))
+    notes = [*lost, f"{early} ended early"] if early else lost
+    found.append(Fact("trials", f"{len(record.trials):,}", ", ".join(notes)))
     seconds = sum(trial.seconds for trial in record.trials)
     found.append(Fact("time of all trials", _words.duration(seconds)))
     return found
@@ -110,6 +112,8 @@ def compare(record: Record, best: dict[str, Any]) -> Comparison | None:
         "validation": record.best.score,
     }
     for part, own in ours.items():
+        if part == "validation" and _analysis.repeats(record) == "fold":
+            continue  # Folds are other examples than the baselines' part.
         found = [
             (value, _words.label(str(baseline.get("name", "baseline"))))
             for baseline in record.study.get("baselines") or []
@@ -172,6 +176,28 @@ def lost(record: Record) -> str:
     return says
 
 
+def pruned(record: Record) -> str:
+    """Says which trials were ended early, and where that counts."""
+    trials = _analysis.pruned(record)
+    if not trials:
+        return ""
+    epochs = sorted({t.pruned_epoch for t in trials if t.pruned_epoch})
+    when = _words.listing([str(epoch) for epoch in epochs])
+    says = (
+        f"{len(trials)} of {_words.count(len(record.trials), 'trial')} "
+        f"{'was' if len(trials) == 1 else 'were'} ended early, after "
+        f"{when} {'epoch' if epochs == [1] else 'epochs'}, when others did "
+        "better."
+    )
+    if len(trials) == len(record.ranked()):
+        return f"{says} No other trial has a score."
+    return (
+        f"{says} Their scores are of shorter trainings, so rankings, medians, "
+        "correlations, importance and stable learning rates leave them out; "
+        "plots show them hollow."
+    )
+
+
 def batch_sizes(record: Record, rows: list[_analysis.BatchSize]) -> list[str]:
     """Says how the table by batch size is to be read."""
     if not rows:
@@ -180,6 +206,12 @@ def batch_sizes(record: Record, rows: list[_analysis.BatchSize]) -> list[str]:
         "Speeds are medians, as measured while the trials ran; the first "
         "epoch of a run is left out, since it includes compilation."
     ]
+    if record.study["settings"].get("engine"):
+        says.append(
+            "Trials that trained together share the time of their program's "
+            "training steps, so seconds say what a training cost, not how "
+            "long it would take alone."
+        )
     if any(row.batch_size for row in rows if row.trials) and len(
         _analysis.distinct(_analysis.values(record, "batch_size"))
     ) > len(rows):
@@ -189,9 +221,11 @@ def batch_sizes(record: Record, rows: list[_analysis.BatchSize]) -> list[str]:
         says.append(
             f"The target is a {_words.metric(record.objective)} of "
             f"{_words.score(goal, record.objective)}, which half of the "
-            "completed trials reach; for each batch size the trial that "
+            f"{_all_scored(record)} reach; for each batch size the trial that "
             "reaches it in the fewest updates counts, so that every batch "
-            "size is judged with a learning rate that suits it."
+            "size is judged with a learning rate that suits it (more trials, "
+            "more chances). Epochs are counted in full, since validation "
+            "follows them."
         )
     if len(rows) > 1:
         says.append(
@@ -202,9 +236,18 @@ def batch_sizes(record: Record, rows: list[_analysis.BatchSize]) -> list[str]:
     return [" ".join(says)]
 
 
+def _all_scored(record: Record) -> str:
+    """Names the trials whose scores are compared."""
+    if _analysis.pruned(record):
+        return "trials that were not ended early"
+    return "completed trials"
+
+
 def _lengths(record: Record) -> str:
     """Warns where the trials did not train equally long."""
-    epochs = {_analysis.epochs_trained(t) for t, _ in _analysis.scored(record)}
+    epochs = {
+        _analysis.epochs_trained(t) for t, _ in _analysis.comparable(record)
+    }
     if len(epochs) < 2:
         return ""
     return (
@@ -233,8 +276,11 @@ def _nothing(record: Record) -> str:
 def _winner(record: Record, best: Trial) -> str:
     names = [n for n in record.tuned if n in best.hyperparameters]
     completed = len(_analysis.scores(record))
-    rank = "only completed trial" if completed == 1 else "best"
-    among = "" if completed == 1 else f" of {completed} completed trials"
+    scored = _all_scored(record)
+    rank = f"only one of the {scored}" if completed == 1 else "best"
+    among = "" if completed == 1 else f" of {completed} {scored}"
+    if completed == 1 and not _analysis.pruned(record):
+        rank = "only completed trial"
     epoch = best.runs[0].best_epoch
     where = ""
     if epoch is not None and len(best.runs) == 1:
@@ -262,11 +308,17 @@ def _interval(record: Record) -> str:
 
 def _seeds(record: Record) -> str:
     """Says how sure the score of the best trial is."""
-    best, *others = record.ranked()[:2]
+    best, *others = [trial for trial, _ in _analysis.comparable(record)][:2]
     own = best.interval()
     if own is None:
         return ""
-    says = f"Over {len(best.scores)} seeds, the {_interval(record)}."
+    repeats = f"{_analysis.repeats(record)}s"
+    says = f"Over {len(best.scores)} {repeats}, the {_interval(record)}."
+    if repeats == "folds":
+        says = (
+            f"{says[:-1]}; folds share training data, so the truth may lie "
+            "further off."
+        )
     for second in others:
         other = second.interval()
         if other and own[0] <= other[1] and other[0] <= own[1]:
@@ -292,8 +344,12 @@ def _tested(record: Record, best: dict[str, Any]) -> str:
     ]
     size = ((record.study.get("data") or {}).get("sizes") or {}).get("test")
     on = f" ({size:,} examples)" if size else ""
+    folds = ""
+    if _analysis.repeats(record) == "fold":
+        folds = f" (of one fold out of {record.study['settings']['folds']})"
     says = (
-        f"On the test part{on}, which the search never saw, the saved model "
+        f"On the test part{on}, which the search never saw, the saved model"
+        f"{folds} "
         f"reaches {_words.listing(values)}."
     )
     if record.best and metrics.get("trial") != record.best.id:
@@ -353,7 +409,7 @@ def _chance(record: Record, versus: Comparison) -> str:
 
 
 def _optimism(record: Record, best: dict[str, Any]) -> str:
-    completed = len(_analysis.scores(record))
+    completed = len(record.ranked())
     if completed < 2:
         return ""
     says = (
