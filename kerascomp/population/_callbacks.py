@@ -193,6 +193,7 @@ class LaneCallbacks:
         for own in self.copies:
             own.set_params(params)
         self.view: Any = None  # The model, or a `LaneModel`.
+        self._restored: list = []
         self._by_step = [own for own in self.copies if _has_batch_hooks(own)]
 
     def enter(self, engine: _engine.Engine, lane: int) -> Any:
@@ -256,7 +257,13 @@ class LaneCallbacks:
         return any(isinstance(own, monitor) for own in self.copies)
 
     def state(self) -> list[dict[str, Any]]:
-        """What the callbacks remember, as far as it is plain data."""
+        """What the callbacks remember, as far as it is plain data.
+
+        Before training begins, that is what was restored: what will hold a
+        model or a monitor is None there, which would be plain.
+        """
+        if self.view is None:
+            return self._restored
         return [
             {
                 name: copy.deepcopy(value)
@@ -268,6 +275,9 @@ class LaneCallbacks:
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Undoes `state`, once training has begun."""
+        self._restored = list(states)
+        if not states:
+            return
         for own, state in zip(self.copies, states, strict=True):
             vars(own).update(copy.deepcopy(dict(state)))
 

@@ -109,25 +109,25 @@ class Program:
         key = kind, batch.by_lane, *data
         arguments = (data, state, *arguments)
         if key not in self._compiled:
+            # Metrics use operations that XLA lacks, and take little time.
+            xla = self._settings.xla and kind == "train"
             signature = self._signature(arguments, batch.by_lane)
             self._compiled[key] = tf.function(
                 self._traced(kind, batch.by_lane),
-                input_signature=signature,
+                input_signature=None if xla else signature,
                 autograph=False,
-                jit_compile=self._settings.xla,
+                jit_compile=xla,
             )
         return self._compiled[key](*arguments)
 
     def _signature(
         self, arguments: tuple, by_lane: tuple[bool, bool]
-    ) -> list | None:
+    ) -> list:
         """Leaves the numbers of samples and of lanes open.
 
         One trace then serves all batch sizes, smaller last batches, and what
         is left when lanes are dropped. XLA needs to know all sizes.
         """
-        if self._settings.xla:
-            return None
         data, state, *rest = arguments
         lanes = (0,) if self._settings.vectorized else ()
         axes = {"x": by_lane[0], "y": by_lane[0], "weight": by_lane[1]}
