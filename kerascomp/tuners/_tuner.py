@@ -150,6 +150,14 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
         keras.utils.set_random_seed(self._seed_of(self._execution))
         return super()._build_and_fit_model(trial, *args, **kwargs)
 
+    def _configure_tensorboard_dir(
+        self, callbacks: list, trial: Any, execution: int = 0
+    ) -> None:
+        # Private: on TensorFlow, it imports TensorBoard for everybody, and
+        # fails every trial where that is not installed.
+        if any(type(own).__name__ == "TensorBoard" for own in callbacks):
+            super()._configure_tensorboard_dir(callbacks, trial, execution)
+
     def _width(self) -> int:
         return max(self.max_lanes // self.executions_per_trial, 1)
 
