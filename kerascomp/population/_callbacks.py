@@ -215,7 +215,9 @@ class LaneCallbacks:
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Undoes `state`, once training has begun."""
         for own, state in zip(self.copies, states, strict=True):
-            vars(own).update(state)
+            # A lane that had not begun remembers None where now its model is.
+            kept = {k for k, v in vars(own).items() if not _is_plain(v)}
+            vars(own).update({k: v for k, v in state.items() if k not in kept})
 
 
 def _overrides(callback: Any, hook: str) -> bool:
