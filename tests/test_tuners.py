@@ -272,7 +272,7 @@ def test_the_tuner_may_replace_optimizer_loss_and_metrics(tmp_path):
         max_trials=2,
     )
     model = tuner.get_best_models()[0]
-    assert type(model.optimizer) is keras.optimizers.Adam
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
     assert model.loss == "mae"
     trial = tuning.trials(tuner)[0]
     assert "val_mape" in tuning.file_of(tuner, trial)["metrics"]["metrics"]

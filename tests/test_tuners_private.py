@@ -62,6 +62,9 @@ def test_each_execution_calls_what_builds_and_fits(tmp_path):
             calls.append((trial.trial_id, kwargs["epochs"]))
             return {"val_loss": 1.0}
 
+        def _configure_tensorboard_dir(self, callbacks, trial, execution=0):
+            calls.append(execution)  # Without TensorBoard, all would fail.
+
     tuner = Counts(
         tuning.build,
         "val_loss",
@@ -70,7 +73,7 @@ def test_each_execution_calls_what_builds_and_fits(tmp_path):
         directory=str(tmp_path),
     )
     tuner.search(epochs=3, verbose=0)
-    assert calls == [("0", 3), ("0", 3), ("1", 3), ("1", 3)]
+    assert calls == [0, ("0", 3), 1, ("0", 3), 0, ("1", 3), 1, ("1", 3)]
 
 
 def test_trials_are_written_by_one_method(tmp_path):

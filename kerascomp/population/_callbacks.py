@@ -279,7 +279,10 @@ class LaneCallbacks:
         if not states:
             return
         for own, state in zip(self.copies, states, strict=True):
-            vars(own).update(copy.deepcopy(dict(state)))
+            # A lane that had not begun remembers None where now its model is.
+            kept = {k for k, v in vars(own).items() if not _is_plain(v)}
+            found = {k: v for k, v in state.items() if k not in kept}
+            vars(own).update(copy.deepcopy(found))
 
 
 def _has_batch_hooks(callback: Any) -> bool:

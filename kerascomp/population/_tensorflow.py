@@ -120,9 +120,7 @@ class Program:
             )
         return self._compiled[key](*arguments)
 
-    def _signature(
-        self, arguments: tuple, by_lane: tuple[bool, bool]
-    ) -> list:
+    def _signature(self, arguments: tuple, by_lane: tuple[bool, bool]) -> list:
         """Leaves the numbers of samples and of lanes open.
 
         One trace then serves all batch sizes, smaller last batches, and what

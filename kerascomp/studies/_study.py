@@ -29,7 +29,11 @@ from kerascomp.studies import (
 from kerascomp.studies._errors import StudyError
 from kerascomp.studies._result import StudyResult
 from kerascomp.studies._runner import Executor, Job
-from kerascomp.tuners._batch import Halving, Stopped
+from kerascomp.tuners._batch import (
+    Halving,
+    Stopped,
+    remove_checkpoints,
+)
 
 DEFAULT_TRIALS = 48
 # Trainings at once, and trials where each is chosen knowing those before.
@@ -407,7 +411,7 @@ class _Batch:
                 if (run.trial, run.seed) not in self._runs:
                     _records.write_run(self._directory, run)
                     self._runs[run.trial, run.seed] = run
-            executor.checkpoint.unlink(missing_ok=True)
+            remove_checkpoints(executor.checkpoint)
         return [
             _records.Trial(
                 proposal.trial,

@@ -153,10 +153,9 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
     def _configure_tensorboard_dir(
         self, callbacks: list, trial: Any, execution: int = 0
     ) -> None:
-        # Private: KerasTuner's imports tensorboard, which TensorFlow does not
-        # bring along any more, whether or not there is a callback for it.
-        names = [type(callback).__name__ for callback in callbacks]
-        if "TensorBoard" in names:
+        # Private: on TensorFlow, it imports TensorBoard for everybody, and
+        # fails every trial where that is not installed.
+        if any(type(own).__name__ == "TensorBoard" for own in callbacks):
             super()._configure_tensorboard_dir(callbacks, trial, execution)
 
     def _width(self) -> int:
