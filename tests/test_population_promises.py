@@ -148,20 +148,7 @@ KINDS = {
 }
 
 
-# On TensorFlow, `fit` gives the optimizer `tf.IndexedSlices` for an embedding,
-# and populations give it dense gradients. With SGD both agree, with Adam not.
-SPARSE = pytest.mark.xfail(
-    backend.NAME == "tensorflow", reason="Adam on sparse gradients differs"
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=SPARSE if name == "embedding" else ())
-        for name in KINDS
-    ],
-)
+@pytest.mark.parametrize("name", KINDS)
 def test_equals_fit_for_members_of_a_kind(name):
     build, source, rtol, reason = KINDS[name]
 

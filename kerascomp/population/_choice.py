@@ -11,9 +11,9 @@ VECTORIZED, XLA, LOOPED = "vectorized", "vectorized with XLA", "looped"
 # A step of one lane takes longer than this, whatever the model: so many
 # tensors have to pass into a compiled function and out again.
 _LEAST_SECONDS_A_LANE = {"tensorflow": 4e-4, "jax": 1e-4}
-# XLA compiles slowly. It is tried where the training that is left takes this
-# many times as long as the compilation without it took.
-_XLA_PATIENCE = 3.0
+# XLA compiles slowly, and anew for every shape. It is tried where the training
+# that is left takes this many times as long as the compilation without it.
+_XLA_PATIENCE = 20.0
 
 # So many are kept, however many structures there are: each holds a model.
 _MOST_PROGRAMS = 16
@@ -48,6 +48,8 @@ class Programs:
         self.lift_all = lift_all
         self._programs: dict[Any, _program.Program] = {}
         self._faster: dict[Any, str] = {}
+        # What a structure took to compile: later groups may find it compiled.
+        self.compiling: dict[Any, float] = {}
 
     def engine(
         self, group: _members.Group, wish: str, trial: Trial | None = None
@@ -168,7 +170,6 @@ class _Race:
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
         self.tried: set[str] = set()
-        self._compiling = 0.0
         self._programs, self._group, self._trial = programs, group, trial
 
     def run(self, kind: str, repeats: int = 3) -> float | None:
@@ -185,7 +186,8 @@ class _Race:
             self.notes.append(f"{kind} failed: {type(error).__name__}: {said}")
             return None
         self.seconds[kind] = seconds
-        self._compiling = self._compiling or first
+        known = self._programs.compiling.setdefault(self._group.key, first)
+        self._programs.compiling[self._group.key] = max(known, first)
         self.notes.append(f"{kind} {seconds * 1e3:.2f} ms")
         return seconds
 
@@ -194,10 +196,10 @@ class _Race:
 
         Args:
             seconds: What could be saved of a step, at best.
-            patience: How much longer than the first engine another one
-                compiles.
+            patience: How much longer than any so far another one compiles.
         """
-        return seconds * self._trial.steps > patience * self._compiling
+        compiling = self._programs.compiling.get(self._group.key, 0.0)
+        return seconds * self._trial.steps > patience * compiling
 
 
 def _situation(group: _members.Group, trial: Trial) -> tuple:

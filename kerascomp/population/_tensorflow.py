@@ -118,6 +118,8 @@ class Program:
                 autograph=False,
                 jit_compile=xla,
             )
+            with _quiet():  # While it is traced.
+                return self._compiled[key](*arguments)
         return self._compiled[key](*arguments)
 
     def _signature(self, arguments: tuple, by_lane: tuple[bool, bool]) -> list:
@@ -194,12 +196,14 @@ class Program:
                 loss, outputs = _forward(model, x, y, weight, training=True)
                 scaled = optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled, state.trainable)
-            gradients = [_dense(g) for g in gradients]
+            # As they come: Keras treats sparse ones in ways of their own.
             optimizer.apply(gradients)
             logs = model.compute_metrics(x, y, outputs, sample_weight=weight)
         new = _program.State._make([*_current(scope, model), state.broken])
         probing = self._settings.probing
-        norms = _program.norms_of(gradients) if probing else tf.zeros(())
+        norms = tf.zeros(())
+        if probing:
+            norms = _program.norms_of([_dense(g) for g in gradients])
         return logs, norms, _program.guarded(state, new, logs.get("loss"), step)
 
     def _test(
@@ -336,6 +340,21 @@ def _base_methods(optimizer: Any) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TensorFlow from logging pages on what has no vectorized form.
+
+    It raises as well, and then the lanes are looped.
+    """
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("CRITICAL")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _dense(gradient: Any) -> Any:
-    """The base class' methods take tensors, not `tf.IndexedSlices`."""
+    """Returns `tf.IndexedSlices` as a tensor."""
     return None if gradient is None else tf.convert_to_tensor(gradient)
