@@ -73,7 +73,10 @@ def pinball(y_true: Any, y_pred: Any, quantile: Any) -> Any:
     """
     # Not `maximum`: at ties every backend has a gradient of its own.
     error = y_true - y_pred
-    return quantile * ops.relu(error) + (1 - quantile) * ops.relu(-error)
+    ones = ops.ones_like(error)
+    above = ops.where(error < 0, (quantile - 1) * ones, ops.zeros_like(error))
+    slope = ops.where(error > 0, quantile * ones, above)
+    return error * ops.stop_gradient(slope)
 
 
 def sparsemax(x: Any, axis: int = -1) -> Any:
