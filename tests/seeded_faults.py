@@ -393,12 +393,12 @@ FAULTS = [
         ("ops.maximum(first, second)", "second"),
     ),
     Fault(
-        "anchors without a negative counted",
+        "anchors without a positive counted",
         TRIPLETS,
         "TripletHard",
         (
             "ops.any(positive, axis=-1) & ops.any(negative, axis=-1)",
-            "ops.any(positive, axis=-1)",
+            "ops.any(negative, axis=-1)",
         ),
     ),
     Fault(
