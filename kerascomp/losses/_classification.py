@@ -229,8 +229,7 @@ class SymmetricCrossentropy(Loss):
 
     Reference:
         Wang et al., 2019, [Symmetric cross entropy for robust learning with
-        noisy labels](https://arxiv.org/abs/1908.06112), equation 7. The
-        defaults are those of its CIFAR-10 runs.
+        noisy labels](https://arxiv.org/abs/1908.06112).
     """
 
     def __init__(
@@ -426,7 +425,7 @@ class SparsemaxLoss(Loss):
 
     Reference:
         Martins & Astudillo, 2016, [From softmax to
-        sparsemax](https://arxiv.org/abs/1602.02068), equations 16 and 19.
+        sparsemax](https://arxiv.org/abs/1602.02068), section 3.
     """
 
     def __init__(

@@ -172,7 +172,7 @@ class Hoyer(keras.regularizers.Regularizer):
 
     Reference:
         Yang et al., 2020, [DeepHoyer](https://arxiv.org/abs/1908.09979),
-        equation 2, and equation 1 for `square=False`.
+        *Hoyer-Square*, and *Hoyer* for `square=False`.
     """
 
     def __init__(self, factor: float = 1e-4, square: bool = True):
