@@ -1,6 +1,6 @@
 """Numerically safe helpers on `keras.ops`, shared by the components."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,9 @@ import numpy as np
 from kerascomp._compat import keras
 
 ops = keras.ops
+
+# What the rounding of a softmax adds to 1, half precision included.
+ROUNDING = 1e-2
 
 
 def log_probabilities(y_pred: Any, from_logits: bool, axis: int = -1) -> Any:
@@ -70,7 +73,10 @@ def pinball(y_true: Any, y_pred: Any, quantile: Any) -> Any:
     """
     # Not `maximum`: at ties every backend has a gradient of its own.
     error = y_true - y_pred
-    return quantile * ops.relu(error) + (1 - quantile) * ops.relu(-error)
+    ones = ops.ones_like(error)
+    above = ops.where(error < 0, (quantile - 1) * ones, ops.zeros_like(error))
+    slope = ops.where(error > 0, quantile * ones, above)
+    return error * ops.stop_gradient(slope)
 
 
 def sparsemax(x: Any, axis: int = -1) -> Any:
@@ -132,6 +138,32 @@ def readable(tensor: Any) -> np.ndarray | None:
         return ops.convert_to_numpy(tensor)
     except Exception:  # Every backend has its own error for traced tensors.
         return None
+
+
+def require(
+    tensor: Any, good: Callable[[np.ndarray], Any], message: str
+) -> None:
+    """Raises if numbers of a tensor that can be read are not good.
+
+    Args:
+        tensor: What a caller passed.
+        good: Tells which numbers of an array are good.
+        message: What is required.
+    """
+    found = readable(tensor)
+    if found is None:
+        return
+    bad = ~good(found)
+    if bad.any():
+        raise ValueError(f"{message} Received: {found[bad].flat[0]}")
+
+
+def require_probabilities(tensor: Any, message: str) -> None:
+    """Raises if numbers that can be read lie outside [0, 1].
+
+    NaN passes: it is a diverged training, which is for others to report.
+    """
+    require(tensor, lambda p: ~((p < 0) | (p > 1 + ROUNDING)), message)
 
 
 def same_rank(y_true: Any, y_pred: Any) -> tuple[Any, Any]:

@@ -60,7 +60,7 @@ def poly(targets, log_p, epsilon):
 
 
 def symmetric(targets, log_p, alpha, beta, log_zero):
-    """Wang et al., 2019, equations 4, 6 and 7."""
+    """Wang et al., 2019."""
     with np.errstate(divide="ignore"):
         log_targets = np.maximum(np.log(targets), log_zero)
     forward = -np.sum(targets * log_p, axis=-1)
@@ -113,13 +113,13 @@ def sparsemax_loss(targets, z):
 
 
 def class_balanced_weights(samples, beta):
-    """Cui et al., 2019, equation 12, scaled to a sum of the classes."""
+    """Cui et al., 2019, scaled to a sum of the classes."""
     weights = (1 - beta) / (1 - beta ** np.asarray(samples, "float64"))
     return weights / weights.sum() * len(samples)
 
 
 def logit_adjusted(labels, logits, samples, tau):
-    """Menon et al., 2021, equation 10."""
+    """Menon et al., 2021."""
     prior = np.asarray(samples, "float64") / np.sum(samples)
     log_p = log_softmax(logits + tau * np.log(prior))
     return -np.take_along_axis(log_p, labels[..., None], -1)[..., 0]
@@ -133,7 +133,7 @@ def balanced_softmax(labels, logits, samples):
 
 
 def weighted_kappa(labels, p, power, epsilon, counts=None):
-    """de la Torre et al., 2018, equation 7; sums over samples and classes."""
+    """de la Torre et al., 2018; sums over samples and classes."""
     samples, classes = p.shape
     counts = np.ones(samples) if counts is None else counts
     cost = np.abs(np.subtract.outer(*[np.arange(classes)] * 2)) ** power
@@ -146,7 +146,7 @@ def weighted_kappa(labels, p, power, epsilon, counts=None):
 
 
 def corn(labels, logits, average):
-    """Shi et al., 2023, equation 7, one conditional subset after another."""
+    """Shi et al., 2023, one conditional subset after another."""
     total, asked = 0.0, 0
     for k in range(logits.shape[-1]):
         subset = labels > k - 1

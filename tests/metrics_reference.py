@@ -15,7 +15,7 @@ def geometric_mean(labels, predicted, weights=None, correction=0.0):
 
 
 def calibration_error(confidence, event, bins, weights=None):
-    """Guo et al., 2017, equation 3, with `bins` the number of each sample."""
+    """Guo et al., 2017, with `bins` the number of each sample."""
     weights = np.ones(len(bins)) if weights is None else weights
     error = 0.0
     for number in np.unique(bins[weights > 0]):

@@ -31,7 +31,7 @@ def sparse_group_lasso(weights, factor, l1_fraction, axis):
 
 
 def hoyer(weights, factor, square):
-    """Yang et al., 2020, equations 1 and 2."""
+    """Yang et al., 2020."""
     weights = np.asarray(weights, "float64")
     ratio = np.abs(weights).sum() / np.sqrt((weights**2).sum())
     return factor * (ratio**2 if square else ratio)
@@ -45,7 +45,7 @@ def singular_values(weights):
 
 
 def spectral_norm(weights, factor):
-    """Yoshida & Miyato, 2017, equation 5, of one layer."""
+    """Yoshida & Miyato, 2017, of one layer."""
     return factor / 2 * singular_values(weights).max() ** 2
 
 
@@ -55,7 +55,7 @@ def nuclear_norm(weights, factor):
 
 
 def soft_orthogonality(weights, factor, variant):
-    """Bansal et al., 2018, equations 1, 2, 3 and 7."""
+    """Bansal et al., 2018, section 3."""
     w = matrix(weights)
     columns = w.T @ w - np.eye(w.shape[1])
     rows = w @ w.T - np.eye(len(w))
@@ -77,7 +77,7 @@ def kl_sparsity(activity, factor, target):
 
 
 def decov(activity, factor):
-    """Cogswell et al., 2016, equation 2."""
+    """Cogswell et al., 2016."""
     c = np.atleast_2d(np.cov(matrix(activity), rowvar=False, bias=True))
     return factor / 2 * (np.sum(c**2) - np.sum(np.diag(c) ** 2))
 
@@ -101,7 +101,7 @@ def jacobians(weights, x, step=1e-4):
 
 
 def jacobian_penalty(weights, x, factor):
-    """Hoffman et al., 2019, equation 3."""
+    """Hoffman et al., 2019."""
     j = jacobians(weights, x)
     return factor / 2 * np.mean(np.sum(j**2, axis=(1, 2)))
 

@@ -11,8 +11,10 @@ gone.
 import contextlib
 import dataclasses
 import importlib
+import inspect
 import io
 import pathlib
+import re
 import sys
 
 import pytest
@@ -39,6 +41,37 @@ SENSITIVITY = (
     "kerascomp.regularizers._sensitivity",
     "test_regularizers_sensitivity.py",
 )
+ACTIVITIES = (
+    "kerascomp.regularizers._activities",
+    "test_regularizers_numbers.py",
+)
+CALIBRATION = (
+    "kerascomp.metrics._calibration",
+    "test_metrics_probabilities.py",
+)
+CLASSIFICATION = (
+    "kerascomp.losses._classification",
+    "test_losses_classification.py",
+)
+IMBALANCE = ("kerascomp.losses._imbalance", "test_losses_imbalance.py")
+MARGIN = ("kerascomp.losses._margin", "test_losses_margin.py")
+ORDINAL = ("kerascomp.losses._ordinal", "test_losses_ordinal.py")
+REGRESSION = ("kerascomp.losses._regression", "test_losses_regression.py")
+WRAPPERS = ("kerascomp.losses._wrappers", "test_losses_wrappers.py")
+BOXES = ("kerascomp.losses._boxes", "test_boxes.py")
+TRIPLETS = ("kerascomp.losses._metric_learning", "test_metric_learning.py")
+SOFTMAXES = (
+    "kerascomp.losses._metric_learning_softmax",
+    "test_metric_learning.py",
+)
+ROWS = ("kerascomp.distances._rows", "test_distances.py")
+PAIRS = ("kerascomp.distances._pairwise", "test_distances.py")
+DIVERGENCES = (
+    "kerascomp.distances._distributions",
+    "test_distances_distributions.py",
+)
+GEOMETRY = ("kerascomp._geometry", "test_distances.py")
+SPARSEMAX = ("kerascomp._numerics", "test_activations.py")
 SCHEDULES = ("kerascomp.schedules", "test_schedules.py")
 CALLBACKS = ("kerascomp.callbacks._learning_rate", "test_warmup_cosine.py")
 
@@ -308,6 +341,123 @@ FAULTS = [
         "JacobianPenalty",
         ("return self._run(inputs, True)", "return self._run(inputs, False)"),
     ),
+    Fault(
+        "factors of two terms swapped",
+        CLASSIFICATION,
+        "SymmetricCrossentropy",
+        (
+            "self.alpha * forward + self.beta",
+            "self.beta * forward + self.alpha",
+        ),
+    ),
+    Fault(
+        "offsets of the wrong sign",
+        IMBALANCE,
+        "LogitAdjusted",
+        ("shifted + tau * offsets", "shifted - tau * offsets"),
+    ),
+    Fault(
+        "true class counted as a wrong one",
+        MARGIN,
+        "MulticlassHinge",
+        (
+            "ops.logical_not(_targets.is_class(y_true, y_pred))",
+            "y_pred == y_pred",
+        ),
+    ),
+    Fault(
+        "last question not asked",
+        ORDINAL,
+        "CORN",
+        ("question <= labels", "question < labels"),
+    ),
+    Fault(
+        "gradient through a weight",
+        REGRESSION,
+        "GaussianNegativeLogLikelihood",
+        (
+            "ops.stop_gradient(ops.exp(self.beta * log_variance))",
+            "ops.exp(self.beta * log_variance)",
+        ),
+    ),
+    Fault(
+        "padding counted in the average",
+        WRAPPERS,
+        "SequenceLoss",
+        ("ones * ops.divide_no_nan(ops.sum(ones), ops.sum(tokens))", "ones"),
+    ),
+    Fault(
+        "boxes inside out have an area",
+        BOXES,
+        "GIoU",
+        ("ops.maximum(first, second)", "second"),
+    ),
+    Fault(
+        "anchors without a positive counted",
+        TRIPLETS,
+        "TripletHard",
+        (
+            "ops.any(positive, axis=-1) & ops.any(negative, axis=-1)",
+            "ops.any(negative, axis=-1)",
+        ),
+    ),
+    Fault(
+        "falling beyond a half turn lost",
+        SOFTMAXES,
+        "ArcFace",
+        (
+            "ops.where(cosine > -math.cos(self.margin), turned, beyond)",
+            "turned",
+        ),
+    ),
+    Fault(
+        "confidence on an edge in the next bin",
+        CALIBRATION,
+        "ExpectedCalibrationError",
+        ("confidence > edges", "confidence >= edges"),
+    ),
+    Fault(
+        "variances punished as covariances",
+        ACTIVITIES,
+        "DeCov",
+        ("covariance * pairs", "covariance"),
+    ),
+    Fault(
+        "probabilities that do not sum to 1",
+        SPARSEMAX,
+        "sparsemax",
+        ("(total - 1.0) / size", "total / size"),
+    ),
+    Fault(
+        "cosine from a product, which cancels",
+        ROWS,
+        "cosine",
+        (
+            "half = ops.sum(ops.square(x - y), axis=-1) / 2",
+            "half = 1 - ops.sum(x * y, axis=-1)",
+        ),
+    ),
+    Fault(
+        "row not at distance 0 of itself",
+        PAIRS,
+        "pairwise",
+        (
+            "ops.where(itself, ops.zeros_like(distances), distances)",
+            "distances",
+        ),
+    ),
+    Fault(
+        "outcomes that cannot be divide",
+        DIVERGENCES,
+        "kl",
+        ("ops.where(possible, q, ops.ones_like(q))", "q"),
+    ),
+    Fault(
+        "infinite gradient at distance 0",
+        GEOMETRY,
+        "safe_sqrt",
+        ("ops.sqrt(ops.maximum(x, 2.0**-120)) - 2.0**-60", "ops.sqrt(x)"),
+    ),
 ]
 
 
@@ -341,7 +491,8 @@ def noticed_by(fault: Fault) -> str | None:
 
 def with_edits(source: str, fault: Fault) -> str:
     """Returns the source with the pieces replaced, from the component on."""
-    start = source.index(f"class {fault.component}(")
+    definition = rf"^(?:class|def) {fault.component}\("
+    start = re.search(definition, source, re.M).start()  # type: ignore[union-attr]
     if fault.edits[0] not in source[start:]:  # In a decorator or a base.
         start = source.rindex(fault.edits[0], 0, start)
     head, tail = source[:start], source[start:]
@@ -372,14 +523,16 @@ def first_failure(fault: Fault) -> str | None:
     """Runs the component's tests until one fails, and returns its id."""
     contract = importlib.import_module("test_contract")
     module = importlib.import_module(fault.where[0])
-    kind = _registry.kind_of(getattr(module, fault.component))
+    symbol = getattr(module, fault.component)
+    kind = _registry.kind_of(symbol) if inspect.isclass(symbol) else None
     ids = [
         f"test_contract.py::test_keeps_the_contract[{parameter.id}]"
         for parameter in contract._parameters()
         if (parameter.values[0].name, parameter.values[0].kind)
         == (fault.component, kind)
     ]
-    return run(ids) or run([fault.where[1]])
+    # Functions have no contract; without ids, pytest would run everything.
+    return (run(ids) if ids else None) or run([fault.where[1]])
 
 
 class Recorder:

@@ -148,3 +148,11 @@ def test_bad_input_is_refused(kind):
         make()(TRUE, PREDICTED[:, :3])
     with pytest.raises(ValueError, match="must have the same shape"):
         make()(TRUE, PREDICTED[:, None])
+
+
+def test_a_box_turned_inside_out_is_empty():
+    # In a hull of area 4, which the other box fills: 1 - 0 / 4 + 0.
+    value = losses.GIoU()(
+        np.array([[0.0, 0.0, 2.0, 2.0]]), np.array([[2.0, 2.0, 0.0, 0.0]])
+    )
+    assert float(value) == 1.0

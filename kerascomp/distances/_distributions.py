@@ -9,9 +9,6 @@ from kerascomp.distances._rows import Function, _between_rows
 
 ops = keras.ops
 
-# What rounding in half precision adds to 1.
-_ROUNDING = 1e-2
-
 
 def _between_distributions(function: Function) -> Function:
     """Prepares probabilities, and refuses what can be seen to be none."""
@@ -20,14 +17,8 @@ def _between_distributions(function: Function) -> Function:
     @functools.wraps(function)
     def checked(p: Any, q: Any) -> Any:
         for name, value in (("p", p), ("q", q)):
-            numbers = _numerics.readable(value)
-            if numbers is None or numbers.size == 0:
-                continue
-            if numbers.min() < 0 or numbers.max() > 1 + _ROUNDING:
-                raise ValueError(
-                    f"`{name}` must hold probabilities, in [0, 1]. Received "
-                    f"numbers from {numbers.min()} to {numbers.max()}"
-                )
+            message = f"`{name}` must hold probabilities, in [0, 1]."
+            _numerics.require_probabilities(value, message)
         return measured(p, q)
 
     return checked  # type: ignore[return-value]

@@ -337,12 +337,7 @@ def reciprocal_deviation(variance: Any, x: Any) -> Any:
     """Returns 1 / sqrt(variance) as a tensor like a row of `x`."""
     variance = ops.convert_to_tensor(variance, dtype=x.dtype)
     _geometry.require_same_length(variance=variance, x=x)
-    numbers = _numerics.readable(variance)
-    if numbers is not None and not (numbers > 0).all():
-        raise ValueError(
-            "`variance` must be positive. "
-            f"Received: variance={numbers.tolist()}"
-        )
+    _numerics.require(variance, lambda v: v > 0, "`variance` must be positive.")
     return 1 / ops.sqrt(variance)
 
 

@@ -325,11 +325,11 @@ def _hull(true: _Boxes, predicted: _Boxes) -> _Boxes:
     )
 
 
-# TensorFlow gives the gradient of a tie to the first argument, other backends
-# half to each: with half to each, a perfect box has the gradient 0.
+# Not `maximum`: on TensorFlow the gradient of a tie goes to the first argument.
+# With half to each, as here, a perfect box has the gradient 0.
 def _larger(a: Any, b: Any) -> Any:
-    return (ops.maximum(a, b) + ops.maximum(b, a)) / 2
+    return ops.where(a > b, a, ops.where(a < b, b, (a + b) / 2))
 
 
 def _smaller(a: Any, b: Any) -> Any:
-    return (ops.minimum(a, b) + ops.minimum(b, a)) / 2
+    return ops.where(a < b, a, ops.where(a > b, b, (a + b) / 2))

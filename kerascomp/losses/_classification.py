@@ -15,6 +15,10 @@ ops = keras.ops
 
 def _power(base: Any, exponent: float) -> Any:
     """Returns a power of shares, with a finite gradient at 0."""
+    if exponent in (1, 2, 4):  # The usual ones, which need no logarithm.
+        for _ in range(int(exponent) // 2):
+            base = ops.square(base)
+        return base
     # The slope of a root is infinite at 0, and NaN once multiplied by 0. What
     # is cut off here, the losses multiply by something smaller still.
     half = keras.backend.standardize_dtype(base.dtype) == "float16"
@@ -225,8 +229,7 @@ class SymmetricCrossentropy(Loss):
 
     Reference:
         Wang et al., 2019, [Symmetric cross entropy for robust learning with
-        noisy labels](https://arxiv.org/abs/1908.06112), equation 7. The
-        defaults are those of its CIFAR-10 runs.
+        noisy labels](https://arxiv.org/abs/1908.06112).
     """
 
     def __init__(
@@ -356,14 +359,18 @@ class AsymmetricLoss(Loss):
         if self.gamma_positive:
             # As a power of 1 - p, the factor has no finite slope at p = 1.
             present = present * ops.exp(self.gamma_positive * log_rest)
-        absent = self._absent(log_p, log_rest)
+        if self.margin:
+            absent = self._beyond_margin(y_pred)
+        else:
+            absent = -ops.exp(self.gamma_negative * log_p) * log_rest
         return ops.mean(y_true * present + (1 - y_true) * absent, axis=-1)
 
-    def _absent(self, log_p: Any, log_rest: Any) -> Any:
-        if not self.margin:
-            return -ops.exp(self.gamma_negative * log_p) * log_rest
-        shifted = ops.relu(ops.exp(log_p) - self.margin)
-        rest = ops.minimum(ops.exp(log_rest) + self.margin, 1.0)
+    def _beyond_margin(self, y_pred: Any) -> Any:
+        p = ops.sigmoid(y_pred) if self.from_logits else y_pred
+        # Not 1 - p, which is 0 in half precision where it need not be.
+        rest = ops.sigmoid(-y_pred) if self.from_logits else 1 - y_pred
+        shifted = ops.relu(p - self.margin)
+        rest = ops.minimum(rest + self.margin, 1.0)
         return -_power(shifted, self.gamma_negative) * ops.log(rest)
 
     def get_config(self) -> dict[str, Any]:
@@ -418,7 +425,7 @@ class SparsemaxLoss(Loss):
 
     Reference:
         Martins & Astudillo, 2016, [From softmax to
-        sparsemax](https://arxiv.org/abs/1602.02068), equations 16 and 19.
+        sparsemax](https://arxiv.org/abs/1602.02068), section 3.
     """
 
     def __init__(

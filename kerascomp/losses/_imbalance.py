@@ -66,8 +66,7 @@ class ClassBalanced(Wrapper):
 
     Reference:
         Cui et al., 2019, [Class-balanced loss based on effective number of
-        samples](https://arxiv.org/abs/1901.05555), equation 12, normalized
-        as in section 4.
+        samples](https://arxiv.org/abs/1901.05555), section 4.
     """
 
     def __init__(
@@ -189,7 +188,7 @@ class LogitAdjusted(Loss):
 
     Reference:
         Menon et al., 2021, [Long-tail learning via logit
-        adjustment](https://arxiv.org/abs/2007.07314), equation 10.
+        adjustment](https://arxiv.org/abs/2007.07314), *logit adjusted loss*.
     """
 
     def __init__(

@@ -83,9 +83,11 @@ class Contrastive(Loss):
         y_true, y_pred = _numerics.same_rank(y_true, y_pred)
         if len(y_pred.shape) == 1:
             y_true, y_pred = y_true[:, None], y_pred[:, None]
-        labels = _numerics.readable(y_true)
-        if labels is not None and not ((labels == 0) | (labels == 1)).all():
-            raise ValueError("`y_true` must hold zeros and ones alone.")
+        _numerics.require(
+            y_true,
+            lambda y: (y == 0) | (y == 1),
+            "`y_true` must hold zeros and ones alone.",
+        )
         similar = y_true if self.similar_label else 1 - y_true
         far = ops.square(ops.relu(self.margin - y_pred))
         return ops.mean(

@@ -3,9 +3,10 @@
 import math
 from typing import Any
 
-from kerascomp import _geometry, _numerics, _validation
+from kerascomp import _geometry, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
+from kerascomp.losses import _targets
 from kerascomp.losses._base import Loss
 from kerascomp.losses._metric_learning import (
     NEVER,
@@ -298,8 +299,8 @@ class _MarginSoftmax(Loss):
         raise NotImplementedError
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        labels = _labels_of_classes(y_true, y_pred)
-        cosines = _geometry.widened(y_pred)
+        labels, cosines = _targets.labels_and_scores(y_true, y_pred)
+        cosines = _geometry.widened(cosines)
         place = ops.expand_dims(labels, -1)
         target = self.with_margin(ops.take_along_axis(cosines, place, axis=-1))
         classes = ops.arange(cosines.shape[-1], dtype="int32")
@@ -446,28 +447,6 @@ class CosFace(_MarginSoftmax):
 
     def with_margin(self, cosine: Any) -> Any:
         return cosine - self.margin
-
-
-def _labels_of_classes(y_true: Any, y_pred: Any) -> Any:
-    """Returns integer labels, one axis less than the predictions."""
-    rank, classes = len(y_pred.shape), y_pred.shape[-1]
-    if len(y_true.shape) == rank and y_true.shape[-1] == 1:
-        y_true = ops.squeeze(y_true, axis=-1)
-    if len(y_true.shape) != rank - 1 or classes is None:
-        raise ValueError(
-            "`y_true` must hold integer labels, one axis less than `y_pred`, "
-            f"whose last has known length. Received: y_true.shape="
-            f"{tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"
-        )
-    labels = _numerics.readable(y_true)
-    if labels is not None and labels.size:
-        outside = (labels < 0) | (labels >= classes)
-        if outside.any():
-            raise ValueError(
-                f"`y_true` must hold integers in [0, {classes}). "
-                f"Received: {labels[outside].flat[0]}"
-            )
-    return ops.cast(y_true, "int32")
 
 
 def _require_views(y_pred: Any, views: int | None = None) -> None:

@@ -66,7 +66,7 @@ class WeightedKappa(Loss):
     Reference:
         de la Torre et al., 2018, [Weighted kappa loss function for multi-class
         classification of ordinal
-        data](https://doi.org/10.1016/j.patrec.2017.05.018), equation 7.
+        data](https://doi.org/10.1016/j.patrec.2017.05.018).
         TensorFlow Addons' `WeightedKappaLoss` is the same for probabilities
         and one-hot labels.
     """
@@ -204,7 +204,7 @@ class CORN(Loss):
     Reference:
         Shi et al., 2023, [Deep neural networks for rank-consistent ordinal
         regression based on conditional
-        probabilities](https://arxiv.org/abs/2111.08851), equation 7.
+        probabilities](https://arxiv.org/abs/2111.08851), *CORN*.
     """
 
     def __init__(
@@ -271,7 +271,8 @@ def corn_probabilities(y_pred: Any) -> Any:
     Reference:
         Shi et al., 2023, [Deep neural networks for rank-consistent ordinal
         regression based on conditional
-        probabilities](https://arxiv.org/abs/2111.08851), equation 5.
+        probabilities](https://arxiv.org/abs/2111.08851), by the chain rule of
+        probabilities.
     """
     y_pred = ops.convert_to_tensor(y_pred)
     log_above = ops.cumsum(ops.log_sigmoid(y_pred), axis=-1)

@@ -10,9 +10,6 @@ from kerascomp._compat import keras
 
 ops = keras.ops
 
-# What the rounding of a softmax adds to 1, half precision included.
-ROUNDING = 1e-2
-
 
 def classes_last(y_true: Any, y_pred: Any, axis: int = -1) -> tuple[Any, Any]:
     """Returns targets and predictions whose last axis holds the classes.
@@ -157,30 +154,21 @@ def counts(name: str, numbers: Iterable[Any]) -> list[int]:
 
 def require_labels(labels: Any, classes: int | None) -> None:
     """Raises if labels that can be read are no integers in [0, classes)."""
-    found = _numerics.readable(labels)
-    if found is None or classes is None or found.size == 0:
-        return
-    inside = (found >= 0) & (found < classes) & (found == np.floor(found))
-    if not inside.all():
-        raise ValueError(
-            f"`y_true` must hold integers in [0, {classes}). "
-            f"Received: {found[~inside].flat[0]}"
+    if classes is not None:
+        _numerics.require(
+            labels,
+            lambda y: (y >= 0) & (y < classes) & (y == np.floor(y)),
+            f"`y_true` must hold integers in [0, {classes}).",
         )
 
 
 def require_probabilities(y_pred: Any) -> None:
     """Raises if predictions that can be read lie outside [0, 1]."""
-    found = _numerics.readable(y_pred)
-    if found is None or found.size == 0:
-        return
-    inside = (found >= 0) & (found <= 1 + ROUNDING)
-    # NaN is a diverged training, which is for others to report.
-    outside = ~(inside | (found != found))
-    if outside.any():
-        raise ValueError(
-            "`y_pred` must hold probabilities, in [0, 1], unless "
-            f"`from_logits=True`. Received: {found[outside].flat[0]}"
-        )
+    _numerics.require_probabilities(
+        y_pred,
+        "`y_pred` must hold probabilities, in [0, 1], unless "
+        "`from_logits=True`.",
+    )
 
 
 def _require_shape(y_true: Any, example: Any) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kerascomp import _numerics
 from kerascomp._compat import keras
 
 ops = keras.ops
@@ -133,7 +134,7 @@ def required(good: Any, weights: Any, values: Any, message: str) -> Any:
     Raises:
         ValueError: If a sample is bad and execution is eager.
     """
-    seen = _visible(good), _visible(weights)
+    seen = _numerics.readable(good), _numerics.readable(weights)
     if seen[0] is not None and seen[1] is not None:
         wrong = ~seen[0] & (seen[1] != 0)
         if wrong.any():
@@ -155,14 +156,6 @@ def without_nan(values: Any, weights: Any) -> Any:
         bad = ops.any(bad, axis=-1)
     bad = ops.logical_and(bad, weights != 0)
     return ops.where(bad, float("nan"), weights)
-
-
-def _visible(tensor: Any) -> Any:
-    """Returns a tensor as an array, or None where a compiler hides values."""
-    try:
-        return ops.convert_to_numpy(tensor)
-    except (NotImplementedError, RuntimeError, TypeError, ValueError):
-        return None
 
 
 def _expanded(given: Any, shape_of: Any, name: str) -> Any:

@@ -81,7 +81,7 @@ class ExpectedCalibrationError(Metric):
 
     Reference:
         Guo et al., 2017, [On calibration of modern neural
-        networks](https://arxiv.org/abs/1706.04599), equation 3; Nguyen and
+        networks](https://arxiv.org/abs/1706.04599); Nguyen and
         O'Connor, 2015, [Posterior calibration and exploratory
         analysis](https://arxiv.org/abs/1508.05154); Nixon et al.,
         2019, [Measuring calibration in deep

@@ -107,8 +107,7 @@ class DeCov(keras.regularizers.Regularizer):
 
     Reference:
         Cogswell et al., 2016, [Reducing overfitting in deep networks by
-        decorrelating representations](https://arxiv.org/abs/1511.06068),
-        equation 2.
+        decorrelating representations](https://arxiv.org/abs/1511.06068).
     """
 
     def __init__(self, factor: float = 0.1):

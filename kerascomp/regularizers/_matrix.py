@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kerascomp import _geometry
 from kerascomp._compat import keras
 
 ops = keras.ops
@@ -10,12 +11,9 @@ ops = keras.ops
 def wide(x: Any) -> Any:
     """Returns a tensor, of float32 instead of a 16-bit dtype.
 
-    Sums of squares leave the range of half precision, and no backend
-    decomposes half matrices on every device.
+    No backend decomposes half matrices on every device.
     """
-    x = ops.convert_to_tensor(x)
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    return ops.cast(x, "float32") if dtype.endswith("float16") else x
+    return _geometry.widened(ops.convert_to_tensor(x))
 
 
 def as_matrix(x: Any) -> Any:
@@ -33,15 +31,6 @@ def as_matrix(x: Any) -> Any:
             f"Received: x.shape={tuple(x.shape)}"
         )
     return ops.reshape(x, (-1, x.shape[-1]))
-
-
-def absolute(x: Any) -> Any:
-    """Returns absolute values, with gradient 0 at 0.
-
-    On JAX the gradient of `abs` at 0 is 1, which would move weights that a
-    penalty has made 0.
-    """
-    return x * ops.stop_gradient(ops.sign(x))
 
 
 def scale_of(x: Any, axis: Any = None) -> Any:
@@ -98,8 +87,7 @@ def spectral_norm(matrix: Any, num_iterations: int | None) -> Any:
 
 
 def _unit(vector: Any) -> Any:
-    length = norm(vector, axis=0, keepdims=True)
-    return vector / ops.where(length > 0, length, ops.ones_like(length))
+    return _geometry.ratio(vector, norm(vector, axis=0, keepdims=True))
 
 
 def nuclear_norm(matrix: Any) -> Any:

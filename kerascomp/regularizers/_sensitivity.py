@@ -155,8 +155,7 @@ class JacobianPenalty(_Penalized):
 
     Reference:
         Hoffman, Roberts and Yaida, 2019, [Robust learning with Jacobian
-        regularization](https://arxiv.org/abs/1908.02729), equations 3 and 6
-        and algorithm 1.
+        regularization](https://arxiv.org/abs/1908.02729).
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kerascomp import _validation
+from kerascomp import _geometry, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
 from kerascomp.regularizers import _matrix
@@ -125,7 +125,7 @@ class SparseGroupLasso(keras.regularizers.Regularizer):
     def __call__(self, x: Any) -> Any:
         weight = _matrix.wide(x)
         groups = (1 - self.l1_fraction) * _group_norms(weight, self.axis)
-        single = self.l1_fraction * ops.sum(_matrix.absolute(weight))
+        single = self.l1_fraction * ops.sum(_geometry.magnitude(weight))
         return ops.cast(self.factor * (groups + single), x.dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class Hoyer(keras.regularizers.Regularizer):
 
     Reference:
         Yang et al., 2020, [DeepHoyer](https://arxiv.org/abs/1908.09979),
-        equation 2, and equation 1 for `square=False`.
+        *Hoyer-Square*, and *Hoyer* for `square=False`.
     """
 
     def __init__(self, factor: float = 1e-4, square: bool = True):
@@ -187,7 +187,7 @@ class Hoyer(keras.regularizers.Regularizer):
         weight = weight / _matrix.scale_of(weight)
         length = _matrix.norm(weight)
         safe = ops.where(length > 0, length, ops.ones_like(length))
-        ratio = ops.sum(_matrix.absolute(weight)) / safe
+        ratio = ops.sum(_geometry.magnitude(weight)) / safe
         value = ops.square(ratio) if self.square else ratio
         return ops.cast(self.factor * value, x.dtype)
 
@@ -221,7 +221,7 @@ def _group_norms(x: Any, axis: int | Sequence[int]) -> Any:
     numbering = {a % rank for a in several}
     inside = tuple(a for a in range(rank) if a not in numbering)
     if not inside:
-        return ops.sum(_matrix.absolute(x))
+        return ops.sum(_geometry.magnitude(x))
     size = 1
     for a in inside:
         size *= x.shape[a]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kerascomp import _validation
+from kerascomp import _geometry, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
 from kerascomp.regularizers import _matrix
@@ -49,9 +49,9 @@ class SpectralNorm(keras.regularizers.Regularizer):
 
     Reference:
         Yoshida and Miyato, 2017, [Spectral norm
-        regularization](https://arxiv.org/abs/1705.10941), equation 5 and
-        algorithm 1. Differs from it in the power iteration, which starts
-        anew at each step and takes more iterations: a penalty has no state.
+        regularization](https://arxiv.org/abs/1705.10941). Differs from it in
+        the power iteration, which starts anew at each step and takes more
+        iterations: a penalty has no state.
     """
 
     def __init__(self, factor: float = 0.01, num_iterations: int | None = 10):
@@ -168,9 +168,9 @@ class SoftOrthogonality(keras.regularizers.Regularizer):
 
     Reference:
         Bansal, Chen and Wang, 2018, [Can we gain more from orthogonality
-        regularizations](https://arxiv.org/abs/1810.09102), equations 1, 2, 3
-        and 7. Differs from it in the power iteration of
-        `"restricted_isometry"`, whose start is fixed instead of random.
+        regularizations](https://arxiv.org/abs/1810.09102), section 3. Differs
+        from it in the power iteration of `"restricted_isometry"`, whose start
+        is fixed instead of random.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class SoftOrthogonality(keras.regularizers.Regularizer):
             return smaller + max(columns - rows, 0)
         residual = _minus_identity(matrix)
         if self.variant == "mutual_coherence":
-            return ops.max(_matrix.absolute(residual))
+            return ops.max(_geometry.magnitude(residual))
         return _matrix.spectral_norm(residual, self.num_iterations)
 
     def get_config(self) -> dict[str, Any]:
