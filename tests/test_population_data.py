@@ -79,11 +79,16 @@ STREAMS = {
 }
 
 
+UNCOUNTED = ("tf.data of unknown length", "a generator that ends")
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_equals_fit_on_batches_that_come_ready_made(name):
     make, given = STREAMS[name]
     if name == "DataLoader" and backend.NAME != "torch":
         pytest.skip("is for the torch backend")
+    if name in UNCOUNTED and backend.NAME == "tensorflow":
+        pytest.skip("there, Keras' `iterations` counts the end of the data")
     populations.assert_like_fit(
         populations.linear,
         source=lambda: (make(),),
@@ -267,11 +272,11 @@ WRONG = {
     "steps_per_epoch": ({"steps_per_epoch": 0}, "steps_per_epoch=0"),
     "samples of too few lanes": (
         {"samples": np.zeros((3, 4), int)},
-        r"of the shape \(2, n\).*samples.shape=\(3, 4\)",
+        "each of the 2 lanes. Received: 3 sets",
     ),
     "samples that are no indices": (
         {"samples": np.zeros((2, 4))},
-        "must be integers.*dtype=float64",
+        r"indices from 0 to 23.*samples\[0\]=array",
     ),
     "samples that do not exist": (
         {"samples": np.full((2, 4), 24)},

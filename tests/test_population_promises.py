@@ -101,7 +101,7 @@ def precise(policy, n):
 # How each is made from the number 1 or 2; the data; the relative tolerance;
 # why lanes do not share a step on TensorFlow, None if they do.
 KINDS = {
-    "convolutions": (convolutions, images, 2e-5, None),
+    "convolutions": (convolutions, images, 2e-5, "one after the other"),
     "GRU": (recurrent(layers.GRU), sequences, 2e-5, "one after the other"),
     "LSTM": (recurrent(layers.LSTM), sequences, 2e-5, "one after the other"),
     "embedding": (embedding, words, 1e-5, None),
@@ -125,7 +125,7 @@ KINDS = {
         lambda n: precise("mixed_float16", n),
         populations.data,
         4e-3,  # The precision of float16 is 0.001.
-        "scales the loss",
+        None,
     ),
     "accumulated gradients": (
         lambda n: stack(
@@ -161,6 +161,8 @@ def test_equals_fit_for_members_of_a_kind(name):
         reason = "in place"
     elif backend.NAME == "jax":
         reason = None
+    if name == "float16":  # The scaled optimizers differ: groups of one.
+        reason = None
     notes = histories.notes
     assert [reason in note for note in notes] == [True] if reason else not notes
 
@@ -172,18 +174,12 @@ def test_equals_fit_with_an_optimizer_for_each_part():
     def make(lane):
         keras.utils.set_random_seed(lane)
         inputs = keras.Input((3,))
-        first = layers.Dense(4)
-        outputs = layers.Dense(2)(first(inputs))
-        model = keras.Model(inputs, outputs)
-        model.compile(
-            optimizers.MultiOptimizer(
-                [
-                    (optimizers.SGD(0.1 * (lane + 1)), [first]),
-                    (optimizers.Adam(0.01), [model.layers[-1]]),
-                ]
-            ),
-            "mse",
+        hidden = layers.Dense(4, name="first")(inputs)
+        model = keras.Model(inputs, layers.Dense(2, name="second")(hidden))
+        parts = optimizers.OptimizerMap(
+            optimizers.Adam(0.01), {"first": optimizers.SGD(0.1 * (lane + 1))}
         )
+        model.compile(optimizers.MultiOptimizer(parts), "mse")
         return model
 
     populations.assert_like_fit(make)

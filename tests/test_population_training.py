@@ -14,6 +14,7 @@ from kerascomp.population import (
     _choice,
     _engine,
     _fitting,
+    _program,
     _training,
 )
 
@@ -28,7 +29,7 @@ def training(models, callbacks=(), engine="vectorized", **arguments):
         _fitting.Given(x, y, validation_data=populations.data(1)),
         _fitting.Lanes(lanes, 8, EPOCHS, seeds=[3] * lanes),
         _fitting.Steps(),
-        callbacks,
+        [callbacks] * lanes,
         0,
     )
     programs = _choice.Programs(lift_all=True)
@@ -233,7 +234,7 @@ def test_out_of_memory_is_told_from_other_errors():
     class OutOfMemoryError(RuntimeError):
         pass
 
-    found = _engine.is_out_of_memory
+    found = _program.is_out_of_memory
     assert found(XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
     assert found(OutOfMemoryError("CUDA"))
     assert not found(ValueError("shapes"))
@@ -312,7 +313,7 @@ def test_training_ends_when_all_lanes_have_diverged():
         _fitting.Given(x, y),
         _fitting.Lanes(2, 1, 1000),
         _fitting.Steps(),
-        (),
+        [(), ()],
         0,
     )
     own = _training.Training(

@@ -102,7 +102,8 @@ def searched(directory, hypermodel=build, kind="random", fit=(), **arguments):
 
 def trials(own):
     """Returns the trials, in the order of their start."""
-    return list(own.oracle.trials.values())
+    found = own.oracle.trials
+    return [found[name] for name in sorted(found)]
 
 
 def scores(own):

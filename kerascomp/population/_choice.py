@@ -143,7 +143,10 @@ class Programs:
         self, group: _members.Group, kind: str, trial: Trial
     ) -> _engine.StateEngine:
         vectorized = kind != LOOPED
-        seeds = _engine.common_seeds(group.models) if vectorized else ()
+        seeds: tuple[bool, ...] = ()
+        if vectorized:
+            common = _engine.common_seeds(group.models)
+            seeds = tuple(c and not group.own_noise for c in common)
         settings = _program.Settings(
             vectorized, seeds, trial.probing, xla=kind == XLA
         )

@@ -323,7 +323,7 @@ class VectorizedEngine(StateEngine):
                 return result
             except Exception as error:
                 lanes = len(self._lanes)
-                if not is_out_of_memory(error):
+                if not _program.is_out_of_memory(error):
                     raise
                 if self._parts >= lanes:
                     raise MemoryError(
@@ -363,13 +363,18 @@ def _tensors(state: Any) -> Any:
     return tree.map_structure(ops.convert_to_tensor, state)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a backend says that there is not enough memory."""
-    said = f"{type(error).__name__}: {error}"
-    return isinstance(error, MemoryError) or any(
-        words in said
-        for words in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory")
-    )
+def have_common_seeds(models: Sequence[Any]) -> bool:
+    """Whether all models draw the same noise, as far as they are alike."""
+    found: dict[int, tuple] = {}
+    for model in models:
+        seeds = tuple(
+            tuple(ops.convert_to_numpy(variable).tolist())
+            for variable in model.non_trainable_variables
+            if _program.is_seed(variable)
+        )
+        if found.setdefault(len(seeds), seeds) != seeds:
+            return False
+    return True
 
 
 def common_seeds(models: Sequence[Any]) -> tuple[bool, ...]:

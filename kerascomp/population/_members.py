@@ -24,12 +24,15 @@ class Group:
         models: The members.
         lifting: The numbers that differ between them.
         key: Equal for groups that can run the same program.
+        own_noise: Whether to draw noise lane by lane even if the lanes have
+            their seeds in common, as those do that are left of more.
     """
 
     lanes: np.ndarray
     models: list
     lifting: _lifting.Lifting
     key: Any
+    own_noise: bool = False
 
 
 def check(models: Sequence[Any]) -> None:

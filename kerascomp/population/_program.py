@@ -175,3 +175,12 @@ def norms_of(gradients: list) -> Any:
 def is_seed(variable: Any) -> bool:
     """Whether a variable is the state of a `keras.random.SeedGenerator`."""
     return variable.name == "seed_generator_state"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a backend says that there is not enough memory."""
+    said = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or any(
+        words in said
+        for words in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory")
+    )

@@ -1,7 +1,6 @@
 """The compiled steps on TensorFlow, vectorized by `tf.vectorized_map`."""
 
 import contextlib
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -326,18 +325,33 @@ def _base_methods(optimizer: Any) -> Iterator[None]:
     `tf.distribute`, and so do the methods it would need.
     """
     base = _compat.base_optimizer()
-    methods: dict[str, Any] = {
-        name: types.MethodType(getattr(base, name), optimizer)
-        for name in _BASE_METHODS
-    }
     # In a scope, a variable's value is a tensor without an identity.
     keys = {
         id(variable): optimizer._var_key(variable)
         for variable in _compat.optimizer_targets(optimizer)
     }
-    methods["_var_key"] = lambda variable: keys[id(variable)]
-    with _compat.replaced(vars(optimizer), methods):
+    own = {"_var_key": lambda variable: keys[id(variable)]}
+    with contextlib.ExitStack() as stack:
+        # In their class, so that what an optimizer overrides still runs, and
+        # finds them above.
+        for cls in type(optimizer).__mro__:
+            if cls.__module__.startswith("keras.src.backend."):
+                stack.enter_context(_taken_from(base, cls))
+        stack.enter_context(_compat.replaced(vars(optimizer), own))
         yield
+
+
+@contextlib.contextmanager
+def _taken_from(base: type, cls: type) -> Iterator[None]:
+    """Replaces the methods of a class that another one has as well."""
+    found = {n: vars(cls)[n] for n in _BASE_METHODS if n in vars(cls)}
+    for name in found:
+        setattr(cls, name, getattr(base, name))
+    try:
+        yield
+    finally:
+        for name, method in found.items():
+            setattr(cls, name, method)
 
 
 @contextlib.contextmanager

@@ -101,6 +101,9 @@ class Training:
         on_epoch: Callable[[list[int]], None] | None = None,
     ):
         prepare(models, plan.data)
+        # Found once, and not of the lanes that happen to be left: noise must
+        # not depend on which lanes have ended.
+        self._own_noise = not _engine.have_common_seeds(models)
         self.history = _history.Histories(len(models))
         self.running = list(range(len(models)))
         self._models, self._programs, self._plan = models, programs, plan
@@ -209,7 +212,11 @@ class Training:
         _refuse_spent(plan, len(groups))
         lanes_of = np.array(lanes)
         return [
-            dataclasses.replace(group, lanes=lanes_of[group.lanes])
+            dataclasses.replace(
+                group,
+                lanes=lanes_of[group.lanes],
+                own_noise=self._own_noise,
+            )
             for group in groups
         ]
 

@@ -209,7 +209,10 @@ def run(lanes: Sequence[Lane], settings: Settings) -> list[Outcome]:
 
 def remove_checkpoints(path: Path) -> None:
     """Removes what `Settings.checkpoint` names and what belongs to it."""
-    for each in _checkpoints(path):
+    # A process that was killed may have been writing one.
+    suffix = glob.escape("".join(path.suffixes))
+    unfinished = path.parent.glob(f".writing-*{suffix}")
+    for each in [*_checkpoints(path), *unfinished]:
         each.unlink(missing_ok=True)
 
 
