@@ -14,11 +14,12 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= 2
 TEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help study test test-backends lint docs bench clean
+.PHONY: help study test test-slow test-backends lint docs bench clean
 
 help:
 	@echo "make study          search batch size, learning rate, dropout on digits"
-	@echo "make test           the whole suite on TensorFlow"
+	@echo "make test           the suite on TensorFlow"
+	@echo "make test-slow      its slow tests: kill -9, several processes"
 	@echo "make test-backends  the same on JAX and torch"
 	@echo "make lint           ruff and mypy"
 	@echo "make docs           build the documentation into site/"
@@ -29,11 +30,14 @@ study: .venv/.study-$(BACKEND)
 	KERAS_BACKEND=$(KERAS) $(BIN)/kerascomp study digits --epochs 15
 
 test: .venv/.test-$(BACKEND)
-	KERAS_BACKEND=$(KERAS) $(TEST)
+	KERAS_BACKEND=$(KERAS) $(TEST) -m "not slow"
+
+test-slow: .venv/.test-$(BACKEND)
+	KERAS_BACKEND=$(KERAS) $(TEST) -m slow
 
 test-backends: .venv/.backends
-	KERAS_BACKEND=jax $(TEST)
-	KERAS_BACKEND=torch $(TEST)
+	KERAS_BACKEND=jax $(TEST) -m "not slow"
+	KERAS_BACKEND=torch $(TEST) -m "not slow"
 
 lint: .venv/.lint .venv/.study-$(BACKEND)
 	$(BIN)/ruff check .

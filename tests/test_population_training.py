@@ -192,6 +192,7 @@ needs_programs = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_programs
 @pytest.mark.parametrize("engine", ["vectorized", "auto"])
 @pytest.mark.parametrize("from_step", [0, 5])

@@ -7,6 +7,8 @@ import tuning
 
 from kerascomp.schedules import WarmupCosine
 
+pytestmark = pytest.mark.slow
+
 CALLBACKS = [tuning.LaneWise, tuning.Alone]
 EPOCHS = 4
 

@@ -107,6 +107,7 @@ def build_late(hp):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [tuning.build, build_late])
 @pytest.mark.parametrize("seed", [0, 7])
 def test_scores_belong_to_the_seed_not_to_the_lanes(build, seed, tmp_path):
@@ -314,6 +315,7 @@ def test_a_search_needs_no_models(tmp_path):
 # --- Failures ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("callback", CALLBACKS)
 @pytest.mark.parametrize("kind", ["grid", "bayesian"])
 def test_trials_that_diverge_fail_and_say_where(kind, callback, tmp_path):
@@ -426,6 +428,7 @@ def test_failures_in_a_row_end_the_search_if_asked(tmp_path):
 # --- Memory ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("callback", CALLBACKS)
 def test_nothing_is_kept_of_batches_that_ended(callback, tmp_path):
     built = []

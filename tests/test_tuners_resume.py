@@ -19,6 +19,8 @@ from keras_tuner.src.distribute import oracle_chief
 
 from kerascomp.tuners import _batch
 
+pytestmark = pytest.mark.slow
+
 HERE = pathlib.Path(__file__).parent
 EPOCHS = 12
 # A pause makes an epoch long enough to be killed in.

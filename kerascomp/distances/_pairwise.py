@@ -78,9 +78,10 @@ def pairwise(
 
     Examples:
         >>> x, y = np.array([[0.0, 0.0], [3.0, 0.0]]), np.array([[0.0, 4.0]])
-        >>> pairwise(x, y).tolist()
+        >>> keras.ops.convert_to_numpy(pairwise(x, y)).tolist()
         [[4.0], [5.0]]
-        >>> pairwise(x, y, "minkowski", p=1).tolist()
+        >>> block = pairwise(x, y, "minkowski", p=1)
+        >>> keras.ops.convert_to_numpy(block).tolist()
         [[4.0], [7.0]]
     """
     _validation.at_least("max_elements", max_elements, 1)
