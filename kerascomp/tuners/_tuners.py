@@ -15,7 +15,7 @@ class RandomSearch(LanesTuner):
     `keras_tuner.RandomSearch` with one import changed: trials that differ in
     numbers such as learning rate, dropout rate and batch size share a compiled
     program instead of building, tracing and running a model each. See
-    *Tune forty times faster* for what can be fused.
+    *Tune many times faster* for what can be fused.
 
     All trials with equal `executions_per_trial` see the same initial weights,
     data order and noise, execution by execution, which makes them comparable.
