@@ -165,8 +165,14 @@ class Training:
         return [self._next[lane] for lane in self.running]
 
     def begin_with(self, lane: int, variables: Sequence[np.ndarray]) -> None:
-        """Gives a lane the weights and the optimizer of another one."""
-        _engine.assign_values(self._models[lane], variables)
+        """Gives a lane the weights and the optimizer of another one.
+
+        Its steps are counted on from those of the other, so that its noise
+        does not repeat.
+        """
+        model = self._models[lane]
+        _engine.assign_values(model, variables)
+        self._steps[lane] = int(model.optimizer.iterations)
 
     def restore(self, lane: int, state: LaneState) -> None:
         """Continues a lane where another training stopped.
