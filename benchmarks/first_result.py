@@ -62,7 +62,7 @@ def run(backend, lanes):
 
 
 def measure(lanes):
-    """Returns the seconds of an epoch; of one model by `fit` if `lanes` is 0."""
+    """Returns the seconds of an epoch: of one model by `fit` for 0 lanes."""
     import keras
 
     import kerascomp as kc
