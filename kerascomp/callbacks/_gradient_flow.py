@@ -25,7 +25,8 @@ REMEDIES = {
     ),
     "dead": (
         "Lower the learning rate, start with smaller weights or biases, use "
-        "LeakyReLU, ELU or GELU, and check that the loss depends on the layer."
+        "LeakyReLU, ELU or GELU, and check that the loss depends on the layer "
+        "and that its inputs are not all 0."
     ),
 }
 
@@ -206,9 +207,7 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
                 f"undecided: {self._rows} of {self.warmup_steps} steps of the "
                 "warmup were recorded."
             )
-        if len(self._average) < 2:
-            return "healthy: gradients arrive at the only layer."
-        (first, low), *_, (last, high) = self._ends()
+        (first, low), (last, high) = self._ends()[0], self._ends()[-1]
         return (
             f"healthy: the gradient of {first!r} is {low:.2g} of its weights, "
             f"that of {last!r} {high:.2g}."
@@ -263,8 +262,7 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
             steps, relative, np.where(missing, 0, whole), strict=True
         ):
             self._add(int(step), row, norms)
-            (_, first), *_, (_, last) = self._ends()
-            flows.append(first / last if last else np.nan)
+            flows.append(self._flow())
         self._news = True
         self._keep(step=steps, layers=relative, flow=np.array(flows))
 
@@ -296,7 +294,12 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
         """Returns layers and their averages, from the first to the last."""
         pairs = zip(self._layers, self._averages(), strict=True)
         known = [(layer, float(v)) for layer, v in pairs if np.isfinite(v)]
-        return known or [("", np.nan)] * 2
+        return known or [("", np.nan)]
+
+    def _flow(self) -> float:
+        """Returns the first layer's average over the last layer's."""
+        (_, first), (_, last) = self._ends()[0], self._ends()[-1]
+        return first / last if last else float("nan")
 
     def _dead(self) -> list[Finding]:
         dead = [
@@ -308,7 +311,7 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
             return []
         # Where the last dead layer is, nothing passes to those before it.
         layer, others = dead[-1], len(dead) - 1
-        before = f", nor {others} others before it" if others else ""
+        before = f", nor {others} before it" if others else ""
         return [
             Finding(
                 "dead",
@@ -322,7 +325,7 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
         ends = [pair for pair in self._ends() if pair[1] > 0]
         if len(ends) < 2:
             return []
-        (first, low), *_, (last, high) = ends
+        (first, low), (last, high) = ends[0], ends[-1]
         flow = low / high
         if flow < self.vanishing[0] and low < self.vanishing[1]:
             kind, layer, what = "vanishing", first, "vanishes"
