@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,7 +191,7 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
         """What is wrong, the worst first."""
         self._collect()
         if self._nonfinite is not None:
-            return (self._nonfinite,)
+            return (Finding(*self._nonfinite),)
         if self._rows < self.warmup_steps:
             return ()
         return (*self._dead(), *self._first_to_last())
@@ -220,7 +220,8 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
         self._weights = np.zeros(0)  # Of the steps in it, with bias.
         self._zeros = np.zeros(0, int)  # Last steps with gradient 0.
         self._finite_steps = 0  # In this epoch.
-        self._nonfinite: Finding | None = None
+        # A plain sequence, once a population has put it back.
+        self._nonfinite: Sequence[str] | None = None
         self._told: set[tuple[str, str]] = set()
         self._skips = False
         self._news = False
