@@ -27,12 +27,15 @@ def fit(model, *callbacks):
     return model.fit(X, Y, batch_size=2, verbose=0, callbacks=[*callbacks])
 
 
-# `test_population_private.py` looks at each of them.
+# `test_population_private.py` looks at each of them, and the test of
+# `accumulation` below at `_accumulated_gradients` and `_iterations`.
 PRIVATE_NAMES = {
+    "_accumulated_gradients",
     "_call_has_training_arg",
     "_compile_config",
     "_compute_loss",
     "_flatten_layers",
+    "_iterations",
     "_loss_tracker",
     "_symbolic_build",
     "_trainable_variables",
@@ -52,6 +55,25 @@ def test_every_private_name_is_looked_at():
         "Say in _compat.py why nothing public serves, test what it relies on, "
         f"and list it here: {sorted(private ^ PRIVATE_NAMES)}"
     )
+
+
+def test_accumulation_tells_sums_and_the_steps_that_update():
+    optimizer = keras.optimizers.SGD(1.0, gradient_accumulation_steps=2)
+    variables = [keras.Variable([1.0, 2.0]), keras.Variable(3.0)]
+    optimizer.build(variables)
+    gradients = [keras.ops.ones(2), keras.ops.full((), 4.0)]
+    ends = []
+    for sums in ([[0, 0], 0], [[1, 1], 4], [[0, 0], 0]):
+        found = _compat.accumulation(optimizer)
+        assert found.steps == 2
+        for own, expected in zip(found.gradients, sums, strict=True):
+            np.testing.assert_array_equal(
+                keras.ops.convert_to_numpy(own), expected
+            )
+        ends.append(bool(found.ends))
+        optimizer.apply(gradients, variables)
+    assert ends == [False, True, False]
+    assert _compat.accumulation(keras.optimizers.SGD()) is None
 
 
 def test_sublayers_are_those_that_a_layer_holds_itself():

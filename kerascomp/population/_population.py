@@ -43,7 +43,7 @@ class Population:
 
     Callbacks run lane by lane, in copies: `EarlyStopping`,
     `LearningRateScheduler`, `ReduceLROnPlateau`, `TerminateOnNaN`, and
-    kerascomp's `WarmupCosine` and `GradientNormMonitor`. A class of your own
+    kerascomp's `WarmupCosine` and monitors of gradients. A class of your own
     joins them with the attribute `lane_wise = True` if its hooks use nothing
     but the logs and the model they are given. Lanes that stop are left out
     of the program once half of its lanes have.

@@ -11,6 +11,7 @@ from catalog import (
     losses,
     metric_learning,
     metrics,
+    monitors,
     regularizers,
     schedules,
 )
@@ -26,6 +27,7 @@ CASES = [
         regularizers,
         schedules,
         callbacks,
+        monitors,
     )
     for case in module.CASES
 ]
