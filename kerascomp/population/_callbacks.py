@@ -29,6 +29,7 @@ LANE_WISE: tuple[type, ...] = (
     keras.callbacks.ReduceLROnPlateau,
     keras.callbacks.TerminateOnNaN,
     callbacks.GradientNormMonitor,
+    callbacks.ScheduleLearningRate,
     callbacks.WarmupCosine,
 )
 # Why others cannot be, and what serves instead.
@@ -36,6 +37,8 @@ _INSTEAD: Mapping[str, str] = {
     "BackupAndRestore": "a study or a tuner resumes by itself",
     "CSVLogger": "write `history` of each lane when `fit` is over",
     "History": "`fit` returns the history of every lane",
+    "LearningRateLogger": "callbacks that set a rate log it every epoch",
+    "LearningRateRangeTest": "run it on one model first",
     "ModelCheckpoint": (
         "`EarlyStopping(restore_best_weights=True)` keeps the best epoch of "
         "every lane; save `population.models[lane]` afterwards"

@@ -22,6 +22,11 @@ class _BatchScaling(keras.optimizers.schedules.LearningRateSchedule):
         _rates.check("learning_rate", learning_rate)
         _validation.at_least("batch_size", batch_size, 1)
         _validation.at_least("base_batch_size", base_batch_size, 1)
+        if not isinstance(in_base_steps, bool):
+            raise ValueError(
+                "`in_base_steps` must be True or False. "
+                f"Received: in_base_steps={in_base_steps!r}"
+            )
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.base_batch_size = base_batch_size

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 _MOST_POINTS = 2000
 
 
-def plot(
-    schedules: Any, steps: int, log_scale: bool = False
-) -> "Figure":
+def plot(schedules: Any, steps: int, log_scale: bool = False) -> "Figure":
     """Draws the learning rates of one or several schedules.
 
     Needs matplotlib. The figure is not shown; `figure.savefig("rates.png")`

@@ -8,6 +8,7 @@ from catalog import (
     activations,
     callbacks,
     layers,
+    learning_rate,
     losses,
     metric_learning,
     metrics,
@@ -26,6 +27,7 @@ CASES = [
         regularizers,
         schedules,
         callbacks,
+        learning_rate,
     )
     for case in module.CASES
 ]
