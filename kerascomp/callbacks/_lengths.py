@@ -29,7 +29,13 @@ class Recipe:
     def __init__(self, make: Callable[..., Any], arguments: Mapping[str, Any]):
         self.make = make
         self._name = getattr(make, "__name__", repr(make))
-        self._takes = inspect.signature(make).parameters
+        # Its arguments, and whether each is needed.
+        self._takes = {
+            name: parameter.default is parameter.empty
+            for name, parameter in inspect.signature(make).parameters.items()
+            if parameter.kind
+            not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        }
         self._plain: dict[str, Any] = {}
         # The argument in steps, and how long it is in what unit.
         self._lengths: dict[str, tuple[str, float]] = {}
@@ -109,11 +115,8 @@ class Recipe:
         arguments = {**self._plain, **trial}
         missing = [
             name
-            for name, parameter in self._takes.items()
-            if parameter.default is parameter.empty
-            and parameter.kind
-            not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-            and name not in arguments
+            for name, needed in self._takes.items()
+            if needed and name not in arguments
         ]
         if missing:
             raise TypeError(

@@ -13,7 +13,7 @@ except ImportError as error:
     ) from error
 
 # Okabe and Ito: told apart by color-blind readers, too.
-_STYLES = (
+_STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#d55e00", "linestyle": "-"},
     {"color": "#009e73", "linestyle": "--"},
     {"color": "#cc79a7", "linestyle": ":"},

@@ -138,6 +138,7 @@ class LearningRateRangeTest(_record.Recorder):
             The test itself.
         """
         random_state = _compat.RandomState()
+        stop_training = model.stop_training
         # The data are gone through as often as the steps need.
         settings = {"epochs": self.steps, "verbose": 0, **arguments}
         try:
@@ -145,6 +146,7 @@ class LearningRateRangeTest(_record.Recorder):
         finally:
             self.restore()
             random_state.restore()
+            model.stop_training = stop_training
         return self
 
     def restore(self) -> None:
