@@ -132,6 +132,7 @@ def _lr_range(data: str, **options: Any) -> int:
     loaded = _load(data, options)
     test = _range_test(options)
     model = _model_of_one_trial(loaded, options)
+    print(loaded)
     try:
         test.run(
             model,
@@ -149,7 +150,6 @@ def _lr_range(data: str, **options: Any) -> int:
     test.to_csv(table)
     with _files.atomic_path(picture) as path:
         test.plot().savefig(path, dpi=150)
-    print(loaded)
     return _tell(test, table, picture)
 
 
