@@ -6,6 +6,7 @@ Every private name used here says why nothing public serves, and
 
 import contextlib
 import functools
+import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -146,6 +147,107 @@ class OptimizerState:
             return wrapped(state, iterator)
 
         self._wrapper = self._model.train_function = train_function
+
+
+def optimizer_values(model: Any, variables: list) -> list[float]:
+    """Returns variables of `model.optimizer` between the steps of a `fit`.
+
+    Private: on JAX, `fit` carries the state outside of the variables, and
+    `Callback.model` would write all of it back.
+    """
+    state = getattr(model, "_jax_state", None)
+    if not state or getattr(model, "_jax_state_synced", True):
+        return [float(keras.ops.convert_to_numpy(v)) for v in variables]
+    carried = state["optimizer_variables"]
+    places = {id(v): n for n, v in enumerate(model.optimizer.variables)}
+    return [float(np.asarray(carried[places[id(v)]])) for v in variables]
+
+
+def step_counter(optimizer: Any) -> Any:
+    """Returns the variable that a schedule of an optimizer is called with.
+
+    Private: `iterations` is no variable under gradient accumulation, where
+    schedules count the steps between two updates, too.
+    """
+    return optimizer._iterations
+
+
+class RandomState:
+    """The random states outside of models, as they are when it is made.
+
+    Those of Python, NumPy and Keras, and what the backend keeps itself.
+    """
+
+    def __init__(self) -> None:
+        self._python = random.getstate()
+        self._numpy = np.random.get_state()  # noqa: NPY002 (Keras shuffles by it)
+        self._keras = _global_seed_generator()
+        self._keras_state = None
+        if self._keras is not None:
+            state = keras.ops.convert_to_numpy(self._keras.state)
+            self._keras_state = np.array(state)
+        self._backend = _backend_random_state()
+
+    def restore(self) -> None:
+        """Sets all of them back."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)  # noqa: NPY002
+        if self._keras is not None:
+            self._keras.state.assign(self._keras_state)
+        _restore_backend_random_state(self._backend)
+
+
+def _global_seed_generator() -> Any:
+    """Returns the generator of random functions without a seed, or None.
+
+    Private: nothing public tells its state without making a new one.
+    """
+    from keras.src.backend.common import global_state
+
+    return global_state.get_global_attribute("global_seed_generator")
+
+
+def _backend_random_state() -> Any:
+    if backend() == "tensorflow":
+        seeds = _tensorflow_seeds()
+        return seeds and seeds.getstate()
+    if backend() == "torch":
+        import torch
+
+        return torch.get_rng_state(), torch.cuda.get_rng_state_all()
+    return None  # JAX has none.
+
+
+def _restore_backend_random_state(state: Any) -> None:
+    if backend() == "tensorflow":
+        seeds = _tensorflow_seeds()
+        if state is None or seeds is None:
+            return
+        seeds.setstate(state)
+        from tensorflow.python import pywrap_tfe
+        from tensorflow.python.eager import context
+
+        # A compiled operation goes on with the numbers of its seed.
+        handle = context.context()._context_handle
+        if handle is not None:
+            pywrap_tfe.TFE_ContextClearCaches(handle)
+    elif backend() == "torch":
+        import torch
+
+        torch.set_rng_state(state[0])
+        torch.cuda.set_rng_state_all(state[1])
+
+
+def _tensorflow_seeds() -> random.Random | None:
+    """Returns where TensorFlow draws the seeds of unseeded operations.
+
+    None before `tf.random.set_seed`: then they depend on nothing.
+
+    Private: `tf.random.set_seed` can only start it anew.
+    """
+    from tensorflow.python.eager import context
+
+    return getattr(context.context(), "_rng", None)
 
 
 def loss_arguments(loss: Any) -> dict | None:

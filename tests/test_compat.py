@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import random
 import subprocess
 import sys
 
@@ -31,6 +32,8 @@ def fit(model, *callbacks):
 # `accumulation` below at `_accumulated_gradients` and `_iterations`.
 PRIVATE_NAMES = {
     "_accumulated_gradients",
+    "_context_handle",
+    "_iterations",
     "_call_has_training_arg",
     "_compile_config",
     "_compute_loss",
@@ -74,6 +77,43 @@ def test_accumulation_tells_sums_and_the_steps_that_update():
         optimizer.apply(gradients, variables)
     assert ends == [False, True, False]
     assert _compat.accumulation(keras.optimizers.SGD()) is None
+def test_a_schedule_is_called_with_the_step_counter():
+    steps = []
+
+    class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            steps.append(step)
+            return 0.1
+
+    optimizer = keras.optimizers.SGD(Schedule(), gradient_accumulation_steps=2)
+    assert _compat.schedule_of(optimizer).__class__ is Schedule
+    steps.clear()
+    assert optimizer.learning_rate is not None
+    assert steps == [_compat.step_counter(optimizer)]
+
+
+def test_values_of_the_optimizer_are_those_of_the_last_step():
+    counts = []
+
+    class Count(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            counter = _compat.step_counter(self._model.optimizer)
+            counts.extend(_compat.optimizer_values(self._model, [counter]))
+
+    fit(line("adam"), Count())
+    assert counts == [1, 2, 3, 4]
+
+
+def test_random_states_come_back():
+    keras.utils.set_random_seed(1)
+    keras.random.uniform((2,))
+    states = _compat.RandomState()
+    draws = []
+    for _ in range(2):
+        numbers = keras.ops.convert_to_numpy(keras.random.uniform((2,)))
+        draws.append([*numbers, random.random(), np.random.random()])  # noqa: NPY002
+        states.restore()
+    assert draws[0] == draws[1]
 
 
 def test_sublayers_are_those_that_a_layer_holds_itself():

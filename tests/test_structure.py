@@ -57,11 +57,8 @@ MAX_FUNCTION_LINES = 40
 MAX_ARGUMENTS = 7
 # What takes more, and why.
 MANY_ARGUMENTS = {
-    "kerascomp/schedules.py:WarmupCosine.__init__": (
+    "kerascomp/schedules/_cosine.py:WarmupCosine.__init__": (
         "a shape has that many numbers; all but two have defaults"
-    ),
-    "kerascomp/callbacks/_learning_rate.py:WarmupCosine.__init__": (
-        "the schedule's numbers, with each length in two units"
     ),
     "kerascomp/studies/_study.py:Study.__init__": (
         "a study's settings; all but three have defaults"
@@ -93,6 +90,7 @@ MANY_ARGUMENTS = {
         "the arguments of `keras.Model.fit`"
     ),
     "kerascomp_cli.py:study": "one argument an option, as typer reads them",
+    "kerascomp_cli.py:lr_range": "one argument an option, as typer reads them",
 }
 
 

@@ -32,6 +32,7 @@ LANE_WISE: tuple[type, ...] = (
     callbacks.GradientNoiseScale,
     callbacks.GradientNormMonitor,
     callbacks.UpdateRatioMonitor,
+    callbacks.ScheduleLearningRate,
     callbacks.WarmupCosine,
 )
 # Why others cannot be, and what serves instead.
@@ -39,6 +40,8 @@ _INSTEAD: Mapping[str, str] = {
     "BackupAndRestore": "a study or a tuner resumes by itself",
     "CSVLogger": "write `history` of each lane when `fit` is over",
     "History": "`fit` returns the history of every lane",
+    "LearningRateLogger": "callbacks that set a rate log it every epoch",
+    "LearningRateRangeTest": "run it on one model first",
     "ModelCheckpoint": (
         "`EarlyStopping(restore_best_weights=True)` keeps the best epoch of "
         "every lane; save `population.models[lane]` afterwards"

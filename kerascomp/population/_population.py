@@ -43,10 +43,11 @@ class Population:
 
     Callbacks run lane by lane, in copies: `EarlyStopping`,
     `LearningRateScheduler`, `ReduceLROnPlateau`, `TerminateOnNaN`, and
-    kerascomp's `WarmupCosine` and monitors of gradients. A class of your own
-    joins them with the attribute `lane_wise = True` if its hooks use nothing
-    but the logs and the model they are given. Lanes that stop are left out
-    of the program once half of its lanes have.
+    kerascomp's `ScheduleLearningRate`, `WarmupCosine` and monitors of
+    gradients. A class of your own joins them with the attribute
+    `lane_wise = True` if its hooks use nothing but the logs and the model they
+    are given. Lanes that stop are left out of the program once half of its
+    lanes have.
 
     Where the device has too little memory for all lanes at once, they run in
     parts, with the batch size that was asked for; `notes` of the history says

@@ -8,6 +8,7 @@ from catalog import (
     activations,
     callbacks,
     layers,
+    learning_rate,
     losses,
     metric_learning,
     metrics,
@@ -28,6 +29,7 @@ CASES = [
         schedules,
         callbacks,
         monitors,
+        learning_rate,
     )
     for case in module.CASES
 ]
