@@ -7,6 +7,7 @@ length: a lost argument or a swapped axis would go unnoticed.
 from catalog import (
     activations,
     callbacks,
+    inspection,
     layers,
     losses,
     metric_learning,
@@ -26,6 +27,7 @@ CASES = [
         regularizers,
         schedules,
         callbacks,
+        inspection,
     )
     for case in module.CASES
 ]
