@@ -14,9 +14,7 @@ def dense_hessian(weights, x, y, step=1e-5):
     def gradient(vector):
         parts = [
             part.reshape(shape)
-            for part, shape in zip(
-                np.split(vector, cuts), shapes, strict=True
-            )
+            for part, shape in zip(np.split(vector, cuts), shapes, strict=True)
         ]
         return np.concatenate([g.ravel() for g in backpropagated(parts, x, y)])
 
@@ -72,9 +70,7 @@ def simple_rnn_norms(weights, x, y):
     kernel, recurrent, bias = weights
     states = [np.zeros((len(x), kernel.shape[1]))]
     for t in range(x.shape[1]):
-        states.append(
-            np.tanh(x[:, t] @ kernel + states[-1] @ recurrent + bias)
-        )
+        states.append(np.tanh(x[:, t] @ kernel + states[-1] @ recurrent + bias))
     gradient = 2 * (states[-1] - y) / y.size
     norms = [np.linalg.norm(gradient)]
     for h in states[:1:-1]:

@@ -244,8 +244,12 @@ def _perturbed_call(path: str, layer: Any, change: Callable) -> Callable:
         calls += 1
         numbered = path if calls == 1 else f"{path}@{calls}"
         added = change(numbered, layer, sequences)
-        if initial_state is None and layer.stateful:
-            initial_state = layer.states
+        if initial_state is None:
+            initial_state = (
+                layer.states
+                if layer.stateful
+                else layer.get_initial_state(ops.shape(sequences)[0])
+            )
         # Not the layer's own class: its loop may be one fused operation.
         loop = keras.layers.RNN(
             _PerturbedCell(layer.cell),
@@ -276,9 +280,6 @@ class _PerturbedCell(keras.layers.Layer):
         self.output_size = cell.output_size
         self.width = tree.flatten(cell.state_size)[0]
         self.built = True
-
-    def get_initial_state(self, batch_size: Any = None) -> Any:
-        return self.cell.get_initial_state(batch_size)
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
         added = inputs[..., -self.width :]

@@ -30,7 +30,7 @@ def recurrent(units=3):
 CASES = [
     Case(
         lambda: callbacks.ActivationMonitor(
-            X,
+            X.copy(),
             every=2,
             batch_size=4,
             saturation_distance=0.1,
