@@ -137,11 +137,15 @@ class ActivationMonitor(_epochs.EpochMonitor):
         self.near_zero = near_zero
         self.dead_units: dict[str, np.ndarray] = {}
 
+    def _first_inputs(self) -> Any:
+        return next(self._batches())
+
     def _start(self, model: Any) -> None:
         self.dead_units = {}
         self._order: list[str] = []
         self._program = _capture.backend_file().compiled(self._statistics)
-        if not self._run():
+        self._program(self._pure.values(), self._first_inputs())
+        if not self._order:
             raise ValueError(
                 "ActivationMonitor found no layer whose outputs are floating "
                 f"point numbers. Received: model={model!r}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from kerascomp import _compat, _numerics
 from kerascomp._compat import keras
+from kerascomp.callbacks import _probe
 
 ops = keras.ops
 tree = keras.tree
@@ -117,22 +118,25 @@ def parts(model: Any) -> list[tuple[str, Any]]:
     The names are the paths of the layers, as in the names of weights.
     """
     found: dict[int, Any] = {}
+    paths: list[str] = []
 
-    def walk(whole: Any) -> None:
+    def walk(whole: Any, prefix: str) -> None:
+        if hasattr(whole, "operations"):
+            prefix = ""  # Keras gives what it holds no other path.
         for part in _children(whole):
             if id(part) in found or isinstance(part, keras.layers.InputLayer):
                 continue
             found[id(part)] = part
+            # Layers without weights may not know their path.
+            path = getattr(part, "path", None) or f"{prefix}{part.name}"
+            paths.append(path)
             if not isinstance(part, LOOPS):
-                walk(part)
+                walk(part, f"{path}/")
 
-    walk(model)
-    names = [getattr(p, "path", None) or p.name for p in found.values()]
-    unique = [
-        name if name not in names[:place] else f"{name}#{place}"
-        for place, name in enumerate(names)
-    ]
-    return [*zip(unique, found.values(), strict=True), (model.name, model)]
+    walk(model, f"{model.name}/")
+    unique = _probe.unique([f"{path}/" for path in paths])
+    names = [name.removesuffix("/") for name in unique]
+    return [*zip(names, found.values(), strict=True), (model.name, model)]
 
 
 def _children(whole: Any) -> list:
@@ -225,14 +229,19 @@ def probe(name: str, data: Any, supervised: bool) -> Batch:
     return Batch(*(tensors(part) for part in batch))
 
 
-def prepare(name: str, model: Any, batch: Batch) -> PureModel:
-    """Returns a model ready to be called on a probe, building it if needed.
+def prepare(name: str, model: Any, x: Any) -> PureModel:
+    """Returns a model ready to be called on inputs, building it if needed.
+
+    Args:
+        name: Of the argument that `x` is from, for the message.
+        model: Any model.
+        x: Nested tensors.
 
     Raises:
         ValueError: If the inputs of the model are others.
     """
     expected = tree.flatten(getattr(model, "inputs", None) or [])
-    shapes = [tuple(x.shape) for x in tree.flatten(batch.x)]
+    shapes = [tuple(a.shape) for a in tree.flatten(x)]
     fits = len(expected) == len(shapes) and all(
         _numerics.same_shape(e.shape, s)
         for e, s in zip(expected, shapes, strict=True)
@@ -245,9 +254,9 @@ def prepare(name: str, model: Any, batch: Batch) -> PureModel:
         )
     try:
         if not model.built:
-            model(batch.x)
+            model(x)
         pure = PureModel(model)
-        pure.outputs(pure.values(), batch.x)
+        pure.outputs(pure.values(), x)
     except Exception as error:
         raise ValueError(
             f"The model cannot be called on `{name}`. Received: {name} of "

@@ -39,7 +39,8 @@ class EpochMonitor(_record.Recorder):
         super().on_train_begin(logs)
         self._epochs, self._rows = [], []
         model = self.model
-        self._pure = _capture.prepare("probe_data", model, self._batch)
+        x = self._first_inputs()
+        self._pure = _capture.prepare("probe_data", model, x)
         self._start(model)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -69,6 +70,10 @@ class EpochMonitor(_record.Recorder):
             else:
                 record[name] = np.array(found)
         return record
+
+    def _first_inputs(self) -> Any:
+        """Returns the inputs of the first pass."""
+        return self._batch.x
 
     def _start(self, model: Any) -> None:
         """Prepares to measure a model, or raises if that is impossible."""

@@ -8,7 +8,9 @@ import jax
 
 def compiled(function: Callable) -> Callable:
     """Returns the function compiled, for any number of calls."""
-    return jax.jit(function)
+    # A new function each time: an equal one, such as the same method, would be
+    # found in the cache, with the model that it was traced on.
+    return jax.jit(lambda *arguments: function(*arguments))
 
 
 def gradients(function: Callable, values: list) -> tuple[Any, list]:
