@@ -52,10 +52,13 @@ class PureModel:
 
     Args:
         model: A built model, compiled if losses are asked for.
+        noise: What `noise_state` of the backend gave; None for the same noise
+            at each call.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, noise: Any = None):
         self.model = model
+        self.noise = noise
         self.trainable = list(model.trainable_variables)
         known = {id(v) for v in self.trainable}
         others = (*model.variables, *model.metrics_variables)
@@ -101,7 +104,8 @@ class PureModel:
             return self.model(x, training=training)
         return self.model(x)
 
-    def _scope(self, values: tuple[list, list]) -> Any:
+    @contextlib.contextmanager
+    def _scope(self, values: tuple[list, list]) -> Iterator[None]:
         pairs = [
             pair
             for group, found in zip(
@@ -109,7 +113,11 @@ class PureModel:
             )
             for pair in zip(group, found, strict=True)
         ]
-        return keras.StatelessScope(pairs, collect_losses=True)
+        with (
+            backend_file().noise(self.noise),
+            keras.StatelessScope(pairs, collect_losses=True),
+        ):
+            yield
 
 
 def parts(model: Any) -> list[tuple[str, Any]]:

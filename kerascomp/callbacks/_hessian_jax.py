@@ -5,6 +5,17 @@ from typing import Any
 
 import jax
 
+from kerascomp.callbacks._hessian_seeds import noise, noise_state, set_noise
+
+__all__ = [
+    "compiled",
+    "gradients",
+    "hessian_vector_product",
+    "noise",
+    "noise_state",
+    "set_noise",
+]
+
 
 def compiled(function: Callable) -> Callable:
     """Returns the function compiled, for any number of calls."""

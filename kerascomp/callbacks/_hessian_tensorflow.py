@@ -5,6 +5,17 @@ from typing import Any
 
 import tensorflow as tf
 
+from kerascomp.callbacks._hessian_seeds import noise, noise_state, set_noise
+
+__all__ = [
+    "compiled",
+    "gradients",
+    "hessian_vector_product",
+    "noise",
+    "noise_state",
+    "set_noise",
+]
+
 _ZERO = tf.UnconnectedGradients.ZERO
 
 

@@ -1,9 +1,48 @@
 """Second derivatives on torch, where nothing is compiled."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+
+
+def noise_state() -> Any:
+    """Returns the state of the noise besides the variables.
+
+    Keras draws dropout without a seed from the generators of torch.
+    """
+    on_devices = torch.cuda.get_rng_state_all() if _has_devices() else []
+    return torch.get_rng_state(), on_devices
+
+
+def set_noise(state: Any) -> None:
+    """Puts a state back."""
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
+
+
+@contextlib.contextmanager
+def noise(state: Any) -> Iterator[None]:
+    """Runs a block that leaves the noise outside as it would have been.
+
+    Args:
+        state: What the block begins with; None for the same each time.
+    """
+    found = noise_state()
+    try:
+        if state is None:
+            torch.manual_seed(0)
+        else:
+            set_noise(state)
+        yield
+    finally:
+        set_noise(found)
+
+
+def _has_devices() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_initialized()
 
 
 def compiled(function: Callable) -> Callable:

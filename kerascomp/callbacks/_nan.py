@@ -34,6 +34,7 @@ class _Window:
     step: Callable  # The training function.
     first: int
     copied: list  # The state before them.
+    noise: Any  # That of the generators outside of it.
     carries: bool  # Whether the training function takes and returns it.
     listed: bool  # Whether it wants batches as a list, or as an iterator.
     batches: list = dataclasses.field(default_factory=list)
@@ -237,6 +238,7 @@ class NaNDetective(keras.callbacks.Callback):
                 step,
                 self._step,
                 _nan_state.copied(self._state.current(carried)),
+                _capture.backend_file().noise_state(),
                 carries=bool(state),
                 listed=isinstance(data, list),
             )
@@ -287,7 +289,7 @@ class NaNDetective(keras.callbacks.Callback):
         if not found:
             return _nan_search.UNKNOWN, 0
         clue = _nan_search.first_in_step(
-            self._model, _unpacked(window.batches[number])
+            self._model, _unpacked(window.batches[number]), window.noise
         )
         clue = clue or _nan_search.first_among(self._state.spoiled(values))
         return clue or _nan_search.UNKNOWN, number
@@ -298,11 +300,13 @@ class NaNDetective(keras.callbacks.Callback):
         Returns:
             Which batch it was, the state before it, and whether any was.
         """
-        before = window.copied
+        before, backend = window.copied, _capture.backend_file()
         if len(window.batches) == 1:
             return 0, before, True
+        backend.set_noise(window.noise)
         for number, batch in enumerate(window.batches):
             self._hidden = False
+            window.noise = backend.noise_state()
             window.run(self._state.put(before, window.carries), [batch])
             if not self._is_fine(window):
                 return number, before, True

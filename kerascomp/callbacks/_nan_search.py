@@ -38,14 +38,15 @@ class Clue:
 UNKNOWN = Clue("unknown", "", "nothing that a replay could find")
 
 
-def first_in_step(model: Any, batch: _capture.Batch) -> Clue | None:
+def first_in_step(model: Any, batch: _capture.Batch, noise: Any) -> Clue | None:
     """Replays forward and backward pass of a step, and looks in their order.
 
     Args:
         model: Holds the weights that it had before the step.
         batch: That of the step.
+        noise: As in `_capture.PureModel`.
     """
-    replay = _Replay(model, batch)
+    replay = _Replay(model, batch, noise)
     return replay.forward() or replay.backward()
 
 
@@ -64,8 +65,8 @@ def first_among(variables: Iterable[tuple[Any, Any]]) -> Clue | None:
 
 
 class _Replay:
-    def __init__(self, model: Any, batch: _capture.Batch):
-        self._pure = _capture.PureModel(model)
+    def __init__(self, model: Any, batch: _capture.Batch, noise: Any):
+        self._pure = _capture.PureModel(model, noise)
         self._values = self._pure.values()
         self._batch = batch
         # What the layers took and put out, in the order of the forward pass.
