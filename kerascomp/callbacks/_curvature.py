@@ -30,9 +30,10 @@ class CurvatureMonitor(_epochs.EpochMonitor):
     on a fixed probe batch, the largest eigenvalues and the smallest, by
     Lanczos iterations with full reorthogonalization, and the trace, by
     Hutch++. The Hessian is that of the loss that `fit` lowers, regularization
-    included, by all trainable weights together; it is never formed. A compiled
-    product with a vector is used over and over, and costs about four
-    gradients of the probe batch.
+    included, by all trainable weights together; it is never formed. What is
+    computed are products with vectors, each a few gradients of the probe batch,
+    by one program (compiled, but on torch). On a GPU, the fused LSTM and GRU of
+    TensorFlow have no second derivative: build them with `use_cudnn=False`.
 
     Each epoch's logs get `sharpness`, the largest eigenvalue;
     `hessian_trace`; and `stability`, the largest eigenvalue over the one at

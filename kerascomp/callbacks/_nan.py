@@ -156,7 +156,7 @@ class NaNDetective(keras.callbacks.Callback):
         self._state = _nan_state.FitState(model)
         self._hidden = False
         optimizers = _compat.optimizers_of(model.optimizer)
-        if any(o.clipvalue is not None for o in optimizers):
+        if any(getattr(o, "clipvalue", None) for o in optimizers):
             self._subscription = _probe.subscribe(
                 model, self.params, self._receive
             )

@@ -36,14 +36,15 @@ class FitState:
         model = self._model
         if not model.built:
             model(x)
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+        optimizer = model.optimizer  # None where a `train_step` has its own.
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(model.trainable_variables)
         self._groups: list[list] = [
             list(group)
             for group in (
                 model.trainable_variables,
                 model.non_trainable_variables,
-                model.optimizer.variables,
+                () if optimizer is None else optimizer.variables,
                 model.metrics_variables,
             )
         ]
