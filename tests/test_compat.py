@@ -33,7 +33,6 @@ def fit(model, *callbacks):
 PRIVATE_NAMES = {
     "_accumulated_gradients",
     "_context_handle",
-    "_iterations",
     "_call_has_training_arg",
     "_compile_config",
     "_compute_loss",

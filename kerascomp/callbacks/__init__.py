@@ -1,11 +1,16 @@
 """Callbacks that steer and observe `model.fit`."""
 
+from kerascomp.callbacks._activations import ActivationMonitor
+from kerascomp.callbacks._critical_point import critical_point
+from kerascomp.callbacks._curvature import CurvatureMonitor
 from kerascomp.callbacks._gradient_flow import GradientFlowMonitor
 from kerascomp.callbacks._gradients import GradientNormMonitor
+from kerascomp.callbacks._nan import NaNDetective
 from kerascomp.callbacks._noise_scale import GradientNoiseScale
 from kerascomp.callbacks._range_test import LearningRateRangeTest
 from kerascomp.callbacks._rate_logger import LearningRateLogger
 from kerascomp.callbacks._schedule import ScheduleLearningRate, WarmupCosine
+from kerascomp.callbacks._through_time import GradientThroughTime
 from kerascomp.callbacks._updates import UpdateRatioMonitor
 
 __all__ = [
@@ -17,4 +22,9 @@ __all__ = [
     "GradientFlowMonitor",
     "UpdateRatioMonitor",
     "GradientNoiseScale",
+    "GradientThroughTime",
+    "ActivationMonitor",
+    "CurvatureMonitor",
+    "critical_point",
+    "NaNDetective",
 ]
