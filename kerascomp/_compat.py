@@ -148,6 +148,15 @@ class OptimizerState:
         self._wrapper = self._model.train_function = train_function
 
 
+def replicas() -> int:
+    """Returns over how many replicas `tf.distribute` trains here."""
+    if backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def loss_arguments(loss: Any) -> dict | None:
     """Returns the arguments of the function that a loss wraps, else None.
 

@@ -36,7 +36,7 @@ LAYERS = (
         "activations",
     ),
     ("distances", "datasets"),
-    ("_registry", "_validation", "_numerics", "_geometry", "_files"),
+    ("_registry", "_validation", "_numerics", "_geometry", "_files", "_paths"),
     ("_compat", "_version"),
 )
 

@@ -6,11 +6,13 @@ length: a lost argument or a swapped axis would go unnoticed.
 
 from catalog import (
     activations,
+    averaging,
     callbacks,
     layers,
     losses,
     metric_learning,
     metrics,
+    optimizers,
     regularizers,
     schedules,
 )
@@ -23,9 +25,11 @@ CASES = [
         losses,
         metric_learning,
         metrics,
+        optimizers,
         regularizers,
         schedules,
         callbacks,
+        averaging,
     )
     for case in module.CASES
 ]

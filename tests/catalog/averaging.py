@@ -1,0 +1,3 @@
+"""Cases of callbacks that average, unfreeze, stop and show."""
+
+CASES = []
