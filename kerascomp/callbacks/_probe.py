@@ -106,6 +106,15 @@ def subscribe(model: Any, fit: Any, receive: Receive) -> Subscription:
     return probe.subscribe(receive)
 
 
+def renew(model: Any) -> None:
+    """Makes the training function anew, with the probe that is in it."""
+    probe = getattr(model.train_function, "kerascomp_probe", None)
+    if probe is None:
+        model.make_train_function(force=True)
+    else:
+        probe.renew()
+
+
 class Probe:
     """Notes the norm of every variable's gradient at every step.
 
@@ -138,6 +147,13 @@ class Probe:
 
         train_function.kerascomp_probe = self  # type: ignore[attr-defined]
         self.model.train_function = train_function
+
+    def renew(self) -> None:
+        """Attaches once more, to a model that now trains otherwise."""
+        self.collect()
+        found = self._found
+        Probe.attach(self)  # What backends prepare is there.
+        self._found = found
 
     def detach(self) -> None:
         """Gives the model back the training function that it had."""

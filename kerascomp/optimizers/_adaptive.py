@@ -110,8 +110,7 @@ class AdaptiveGradientClipping(ClippingOptimizer):
         weights = ops.cast(ops.convert_to_tensor(variable), "float32")
         bound = self.factor * ops.maximum(_norms(weights), self.epsilon)
         norms = _norms(gradient)
-        # Written so that NaN changes nothing.
-        clips = norms > bound
+        clips = ops.logical_and(ops.isfinite(norms), norms > bound)
         ratios = bound / ops.where(clips, norms, 1.0)
         return gradient * ops.where(clips, ratios, 1.0)
 

@@ -105,8 +105,7 @@ class AutoClip(ClippingOptimizer):
         self.norms.assign(norms)
         self.norms_seen.assign(ops.cast(seen, self.norms_seen.dtype))
         bound = _percentile(norms, self.percentile, seen)
-        # Written so that NaN, and a norm without any history, change nothing.
-        clips = ops.logical_and(norm > bound, seen > 0)
+        clips = ops.logical_and(ops.isfinite(norm), norm > bound)
         factor = ops.where(clips, bound / ops.where(clips, norm, 1.0), 1.0)
         return [g * factor for g in gradients]
 

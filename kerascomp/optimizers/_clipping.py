@@ -83,8 +83,7 @@ class ClippingOptimizer(keras.optimizers.Optimizer):
 
     def _clipped(self, gradients: list, variables: list) -> list:
         scale = self.loss_scale_factor or 1.0
-        # A sparse gradient becomes a dense one, its duplicate rows summed.
-        tensors = [ops.convert_to_tensor(g) for g in gradients]
+        tensors = [_compat.dense(gradient) for gradient in gradients]
         floats = [ops.cast(g, "float32") / scale for g in tensors]
         if self.micro_steps > 1:
             new = self._accumulated(floats, variables)

@@ -1,3 +1,59 @@
-"""Cases of callbacks that average, unfreeze, stop and show."""
+"""Cases of callbacks that average, unfreeze, stop, count and show."""
 
-CASES = []
+import pathlib
+import tempfile
+
+import numpy as np
+
+from catalog.inputs import normal
+from kerascomp import callbacks
+from kerascomp.testing import Case
+
+
+class _Monitor:
+    def __init__(self):
+        self.history = {"epoch": np.arange(2), "distance": np.ones(2)}
+
+
+CASES = [
+    Case(
+        lambda: callbacks.StochasticWeightAveraging(
+            start_epoch=1,
+            period_epochs=2,
+            data=normal(7, 5),
+            batch_size=3,
+            learning_rate=0.02,
+        ),
+        xfail={
+            "check_model_saved_meanwhile_reloads": (
+                "a checkpoint holds the weights that train, not their mean"
+            )
+        },
+    ),
+    Case(
+        lambda: callbacks.GradualUnfreezing(
+            groups=["kernel", ("bias",)], unfreeze_epochs=[0, 1], factor=3.0
+        ),
+    ),
+    Case(
+        lambda: callbacks.TimeStopping(
+            seconds=1e4, within_epoch=False, across_fits=True, verbose=1
+        )
+    ),
+    Case(
+        lambda: callbacks.Dashboard(
+            path=pathlib.Path(tempfile.gettempdir(), "kerascomp-page.html"),
+            monitors=[_Monitor()],
+            title="A <run>",
+        )
+    ),
+    Case(
+        lambda: callbacks.ConfusionMatrix(
+            data=(normal(7, 5), np.array([0, 1, 1, 0, 1, 0, 0])),
+            class_names=("cat", "dog"),
+            threshold=0.1,
+            batch_size=3,
+            every=2,
+        ),
+    ),
+]
