@@ -44,13 +44,16 @@ class Axis(NamedTuple):
         """Returns round numbers within the axis."""
         if not self.log:
             return _round_numbers(self.low, self.high, most)
-        first, last = math.ceil(_log(self.low)), math.floor(_log(self.high))
-        every = max(1, math.ceil((last - first + 1) / most))
-        powers = range(first, last + 1, every)
-        # Less than a decade has no two powers of ten to show.
-        return (
-            [10.0**p for p in powers] if last > first else [self.low, self.high]
+        first, last = (
+            math.floor(math.log10(self.low)),
+            math.ceil(math.log10(self.high)),
         )
+        if last - first <= 2:
+            fine = [m * 10.0**p for p in range(first, last) for m in (1, 2, 5)]
+            return [tick for tick in fine if self.low <= tick <= self.high]
+        every = max(1, math.ceil((last - first + 1) / most))
+        powers = [10.0**p for p in range(first, last + 1, every)]
+        return [tick for tick in powers if self.low <= tick <= self.high]
 
 
 def lines(
@@ -107,7 +110,7 @@ def heat_map(
                     f'height="{_ROW - 1}" fill="var(--heat-{levels[begin]})"/>'
                 )
     across = Axis(x.min(), x.max(), left + step / 2, WIDTH - _RIGHT - step / 2)
-    parts += _bottom(across, height, 4)
+    parts += _bottom(across, height, 5)
     ends = (10**low, 10**high) if log else (low, high)
     return _svg(height, parts), (float(ends[0]), float(ends[1]))
 
@@ -130,10 +133,6 @@ def number(value: float) -> str:
     else:
         text = f"{value:.4g}"
     return text.replace("-", "\u2212")
-
-
-def _log(value: float) -> float:
-    return math.log10(value)
 
 
 def _padded(finite: np.ndarray, log: bool) -> tuple[float, float]:
@@ -216,7 +215,7 @@ def _short(name: str, letters: int) -> str:
 
 def _grid(across: Axis, up: Axis) -> str:
     parts = []
-    for tick in up.ticks(4):
+    for tick in up.ticks(5):
         y = up.place(tick)
         parts.append(
             f'<path d="M{_LEFT} {y}H{WIDTH - _RIGHT}" class="grid"/>'

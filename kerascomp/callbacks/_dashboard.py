@@ -157,7 +157,8 @@ class Dashboard(keras.callbacks.Callback):
 
     def _training(self, curves: dict[str, np.ndarray]) -> list[Picture]:
         pictures = []
-        for name in curves:
+        # The loss first, then what is measured, then what is set.
+        for name in sorted(curves, key=_rank):
             if name.startswith("val_") and name[4:] in curves:
                 continue
             series = {name: curves[name]}
@@ -172,6 +173,12 @@ class Dashboard(keras.callbacks.Callback):
                 Picture(title, "epoch", self._numbers(), series, log)
             )
         return pictures
+
+
+def _rank(name: str) -> int:
+    if name.startswith("learning_rate"):
+        return 2
+    return int(name != "loss")
 
 
 def _learning_rates(model: Any) -> dict[str, float]:

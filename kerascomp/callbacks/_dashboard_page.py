@@ -85,7 +85,7 @@ def render(page: Page) -> str:
         gradient=f"linear-gradient(to right, {levels})",
         title=html.escape(page.title),
         kind=html.escape(page.kind),
-        summary=_joined(
+        summary="".join(
             f"<span>{html.escape(part)}</span>" for part in page.summary
         ),
         body=_facts(page) + _verdicts(page) + _sections(page),

@@ -10,6 +10,9 @@ from kerascomp import callbacks
 from kerascomp.testing import Case
 
 
+FEATURES = normal(7, 5)
+
+
 class _Monitor:
     def __init__(self):
         self.history = {"epoch": np.arange(2), "distance": np.ones(2)}
@@ -20,10 +23,13 @@ CASES = [
         lambda: callbacks.StochasticWeightAveraging(
             start_epoch=1,
             period_epochs=2,
-            data=normal(7, 5),
+            data=FEATURES,
             batch_size=3,
             learning_rate=0.02,
         ),
+    ),
+    Case(
+        lambda: callbacks.StochasticWeightAveraging(start_epoch=0),
         xfail={
             "check_model_saved_meanwhile_reloads": (
                 "a checkpoint holds the weights that train, not their mean"
@@ -49,7 +55,7 @@ CASES = [
     ),
     Case(
         lambda: callbacks.ConfusionMatrix(
-            data=(normal(7, 5), np.array([0, 1, 1, 0, 1, 0, 0])),
+            data=(FEATURES, np.array([0, 1, 1, 0, 1, 0, 0])),
             class_names=("cat", "dog"),
             threshold=0.1,
             batch_size=3,
