@@ -54,7 +54,7 @@ def watched():
         GradientNormMonitor(),
         WarmupCosine(0.9, warmup_epochs=2),
         keras.callbacks.EarlyStopping(
-            "val_loss", patience=1, restore_best_weights=True
+            "val_loss", patience=2, restore_best_weights=True
         ),
     ]
 

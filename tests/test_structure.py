@@ -52,6 +52,7 @@ LAYERS = (
 BACKEND_FILES = (
     "kerascomp/_compat.py",
     "kerascomp/callbacks/_probe_*.py",
+    "kerascomp/callbacks/_hessian_*.py",
     "kerascomp/population/_tensorflow.py",
     "kerascomp/population/_jax.py",
     "kerascomp/population/_torch.py",

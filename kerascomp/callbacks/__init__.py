@@ -1,19 +1,29 @@
 """Callbacks that steer and observe `model.fit`."""
 
+from kerascomp.callbacks._activations import ActivationMonitor
 from kerascomp.callbacks._averaging import StochasticWeightAveraging
 from kerascomp.callbacks._confusion import ConfusionMatrix
+from kerascomp.callbacks._critical_point import critical_point
+from kerascomp.callbacks._curvature import CurvatureMonitor
 from kerascomp.callbacks._dashboard import Dashboard
 from kerascomp.callbacks._gradients import GradientNormMonitor
 from kerascomp.callbacks._learning_rate import WarmupCosine
+from kerascomp.callbacks._nan import NaNDetective
+from kerascomp.callbacks._through_time import GradientThroughTime
 from kerascomp.callbacks._time_stopping import TimeStopping
 from kerascomp.callbacks._unfreezing import GradualUnfreezing
 
 __all__ = [
+    "GradientNormMonitor",
+    "WarmupCosine",
+    "ActivationMonitor",
+    "GradientThroughTime",
+    "CurvatureMonitor",
+    "critical_point",
+    "NaNDetective",
     "ConfusionMatrix",
     "Dashboard",
-    "GradientNormMonitor",
     "GradualUnfreezing",
     "StochasticWeightAveraging",
     "TimeStopping",
-    "WarmupCosine",
 ]

@@ -8,6 +8,7 @@ from catalog import (
     activations,
     averaging,
     callbacks,
+    inspection,
     layers,
     losses,
     metric_learning,
@@ -30,6 +31,7 @@ CASES = [
         schedules,
         callbacks,
         averaging,
+        inspection,
     )
     for case in module.CASES
 ]
