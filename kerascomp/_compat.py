@@ -7,7 +7,7 @@ Every private name used here says why nothing public serves, and
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -310,6 +310,83 @@ def optimizer_targets(optimizer: Any) -> list:
     Private: nothing public tells.
     """
     return list(optimizer._trainable_variables)
+
+
+class Accumulation(NamedTuple):
+    """What an optimizer holds between two updates.
+
+    Attributes:
+        steps: Gradients in an update.
+        ends: Whether the present call of the optimizer updates.
+        gradients: The sums so far, in the order of `optimizer_targets`.
+    """
+
+    steps: int
+    ends: Any
+    gradients: list
+
+
+def accumulation_steps(optimizer: Any) -> int:
+    """Returns how many gradients an optimizer averages for an update.
+
+    Raises:
+        ValueError: If those inside a `MultiOptimizer` differ.
+    """
+    found = {
+        each.gradient_accumulation_steps or 1
+        for each in optimizers_of(optimizer)
+    }
+    if len(found) > 1:
+        raise ValueError(
+            "The optimizers of a model must have the same "
+            f"`gradient_accumulation_steps`. Received: {sorted(found)}"
+        )
+    return found.pop() if found else 1
+
+
+def accumulation(optimizer: Any) -> Accumulation | None:
+    """Returns the state of an optimizer that accumulates, else None.
+
+    Private: nothing public tells the sums, nor the steps without an update.
+    """
+    steps = accumulation_steps(optimizer)
+    if steps == 1:
+        return None
+    inner = optimizers_of(optimizer)
+    sums = {
+        # Those that a gradient overwrites have none.
+        place: 0.0 if own is None else keras.ops.convert_to_tensor(own)
+        for each, places in optimized_places(optimizer)
+        for place, own in zip(places, each._accumulated_gradients, strict=True)
+    }
+    ends = keras.ops.equal((inner[0]._iterations + 1) % steps, 0)
+    return Accumulation(steps, ends, [sums[n] for n in sorted(sums)])
+
+
+def optimized_places(optimizer: Any) -> list[tuple[Any, list[int]]]:
+    """Returns the optimizers inside a built one, with the places of theirs.
+
+    Private: as in `optimizer_targets`.
+    """
+    places = {id(v): n for n, v in enumerate(optimizer_targets(optimizer))}
+    return [
+        (each, [places[id(v)] for v in optimizer_targets(each)])
+        for each in optimizers_of(optimizer)
+        if each.built
+    ]
+
+
+def clip_values(optimizer: Any) -> list:
+    """Returns the `clipvalue` for each variable of a built optimizer.
+
+    None where the optimizer clips by a norm, which goes first, or not at all.
+    """
+    limits = [None] * len(optimizer_targets(optimizer))
+    for each, places in optimized_places(optimizer):
+        for place in places:
+            if not (each.clipnorm or each.global_clipnorm):
+                limits[place] = each.clipvalue
+    return limits
 
 
 RANDOM_FUNCTIONS = (

@@ -6,16 +6,21 @@ from kerascomp.callbacks._confusion import ConfusionMatrix
 from kerascomp.callbacks._critical_point import critical_point
 from kerascomp.callbacks._curvature import CurvatureMonitor
 from kerascomp.callbacks._dashboard import Dashboard
+from kerascomp.callbacks._gradient_flow import GradientFlowMonitor
 from kerascomp.callbacks._gradients import GradientNormMonitor
 from kerascomp.callbacks._learning_rate import WarmupCosine
 from kerascomp.callbacks._nan import NaNDetective
+from kerascomp.callbacks._noise_scale import GradientNoiseScale
 from kerascomp.callbacks._through_time import GradientThroughTime
 from kerascomp.callbacks._time_stopping import TimeStopping
 from kerascomp.callbacks._unfreezing import GradualUnfreezing
+from kerascomp.callbacks._updates import UpdateRatioMonitor
 
 __all__ = [
     "GradientNormMonitor",
-    "WarmupCosine",
+    "GradientFlowMonitor",
+    "UpdateRatioMonitor",
+    "GradientNoiseScale",
     "ActivationMonitor",
     "GradientThroughTime",
     "CurvatureMonitor",
@@ -23,6 +28,7 @@ __all__ = [
     "NaNDetective",
     "ConfusionMatrix",
     "Dashboard",
+    "WarmupCosine",
     "GradualUnfreezing",
     "StochasticWeightAveraging",
     "TimeStopping",

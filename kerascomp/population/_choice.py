@@ -26,13 +26,13 @@ class Trial:
     Attributes:
         batch: A batch to train on; None times nothing.
         steps: How many steps the training will take.
-        probing: Whether it needs the norms of gradients.
+        probing: What it measures, of `_probe.QUANTITIES`.
         verbose: Whether to say what runs and why.
     """
 
     batch: _program.Batch | None = None
     steps: int = 0
-    probing: bool = False
+    probing: tuple[str, ...] = ()
     verbose: int = 0
 
 

@@ -57,6 +57,7 @@ class Program:
         settings: _program.Settings,
     ):
         _refuse(model)
+        _program.refuse_probing(settings.probing)
         self._model = model
         self._lifting = lifting
         self._settings = settings
@@ -202,7 +203,12 @@ class Program:
         probing = self._settings.probing
         norms = tf.zeros(())
         if probing:
-            norms = _program.norms_of([_dense(g) for g in gradients])
+            norms = _program.measured(
+                probing,
+                [_dense(g) for g in gradients],
+                state.trainable,
+                new.trainable,
+            )
         return logs, norms, _program.guarded(state, new, logs.get("loss"), step)
 
     def _test(

@@ -13,6 +13,7 @@ from catalog import (
     losses,
     metric_learning,
     metrics,
+    monitors,
     optimizers,
     regularizers,
     schedules,
@@ -32,6 +33,7 @@ CASES = [
         callbacks,
         averaging,
         inspection,
+        monitors,
     )
     for case in module.CASES
 ]

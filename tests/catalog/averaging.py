@@ -9,7 +9,6 @@ from catalog.inputs import normal
 from kerascomp import callbacks
 from kerascomp.testing import Case
 
-
 FEATURES = normal(7, 5)
 
 

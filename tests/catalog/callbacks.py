@@ -19,5 +19,4 @@ CASES = [
     Case(
         lambda: callbacks.WarmupCosine(peak=0.3, warmup_steps=2, total_steps=5),
     ),
-    Case(lambda: callbacks.GradientNormMonitor(per_layer=False, every=2)),
 ]
