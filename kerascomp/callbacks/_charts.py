@@ -127,9 +127,8 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return {math.inf: "\u221e", -math.inf: "\u2212\u221e"}.get(value, "NaN")
     if value and not 1e-3 <= abs(value) < 1e5:
-        digits, _, power = f"{value:.1e}".partition("e")
-        # A space would let the line break in between.
-        text = f"{digits.removesuffix('.0')}e{int(power)}"
+        digits, _, power = f"{value:.2e}".partition("e")
+        text = f"{float(digits):g}e{int(power)}"
     else:
         text = f"{value:.4g}"
     return text.replace("-", "\u2212")

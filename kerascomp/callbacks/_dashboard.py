@@ -113,9 +113,17 @@ class Dashboard(keras.callbacks.Callback):
         curves = self._curves()
         monitors = [*self.monitors, *_record.recorders_of(self.params)]
         names = [type(monitor).__name__ for monitor in monitors]
-        sections = [("Training", self._training(curves))]
-        for name, monitor in zip(names, monitors, strict=True):
-            sections.append((name, _pictures(monitor, curves)))
+        sections = [
+            (n, _pictures(m)) for n, m in zip(names, monitors, strict=True)
+        ]
+        # A monitor logs its series by epoch as `grad_norm`, `grad_norm_max`.
+        shown = {
+            name
+            for monitor in monitors
+            for name, found in monitor.history.items()
+            if not isinstance(found, Mapping)
+        }
+        sections.insert(0, ("Training", self._training(curves, shown)))
         return Page(
             title=self.title or str(self._model.name),
             kind=f"Training, {status}",
@@ -155,11 +163,16 @@ class Dashboard(keras.callbacks.Callback):
                     curves.setdefault(name, np.array(values))
         return curves
 
-    def _training(self, curves: dict[str, np.ndarray]) -> list[Picture]:
+    def _training(
+        self, curves: dict[str, np.ndarray], elsewhere: set[str]
+    ) -> list[Picture]:
+        """Draws what the sections of the monitors do not have."""
         pictures = []
         # The loss first, then what is measured, then what is set.
         for name in sorted(curves, key=_rank):
-            if name.startswith("val_") and name[4:] in curves:
+            validates = name.startswith("val_") and name[4:] in curves
+            constant = _rank(name) == 2 and np.ptp(curves[name]) == 0
+            if validates or constant or name.removesuffix("_max") in elsewhere:
                 continue
             series = {name: curves[name]}
             if f"val_{name}" in curves:
@@ -167,11 +180,7 @@ class Dashboard(keras.callbacks.Callback):
                     "training": curves[name],
                     "validation": curves[f"val_{name}"],
                 }
-            title = name.replace("_", " ")
-            log = _charts.spans_decades(series)
-            pictures.append(
-                Picture(title, "epoch", self._numbers(), series, log)
-            )
+            pictures.append(_picture(name, "epoch", self._numbers(), series))
         return pictures
 
 
@@ -255,32 +264,38 @@ def _verdicts_of(name: str, monitor: Any) -> list[Verdict]:
     return [Verdict(name, verdict)] if isinstance(verdict, str) else []
 
 
-def _pictures(monitor: Any, curves: Mapping[str, np.ndarray]) -> list[Picture]:
-    """Returns a monitor's main group, and series that are not in the logs."""
+def _pictures(monitor: Any) -> list[Picture]:
+    """Returns the series of a monitor's record, and its main group."""
     history = monitor.history
     axis = "step" if "step" in history else "epoch"
     x = np.asarray(history.get(axis, ()))
     if not len(x):
         return []
-    if axis == "epoch":
-        x = x + 1
-    plotted = getattr(monitor, "plotted", "")
+    plotted = getattr(monitor, "plotted", "") or "layers"
     quantity = getattr(monitor, "quantity", "") or plotted
+    log = getattr(monitor, "log_scale", True)
     pictures = []
     for name, found in history.items():
         if isinstance(found, Mapping):
-            wanted = name == (plotted or "layers")
-            if not wanted or not found:
-                continue
-            series = {path: np.asarray(v) for path, v in found.items()}
-            title = quantity if name != "layers" else f"{quantity} by layer"
-        elif name == axis or (axis == "epoch" and name in curves):
-            continue
+            title, series = quantity, found
+            title += " by layer" * (name == "layers")
+            wanted = name == plotted and len(found) > 0
         else:
-            series = {name: np.asarray(found)}
-            title = name.replace("_", " ")
-        log = getattr(monitor, "log_scale", True) and _charts.spans_decades(
-            {n: v[v > 0] for n, v in series.items()}
-        )
-        pictures.append(Picture(title, axis, x, series, log))
+            title, series, wanted = name, {name: found}, name != axis
+        if wanted:
+            numbers = x + 1 if axis == "epoch" else x
+            pictures.append(_picture(title, axis, numbers, series, log))
     return pictures
+
+
+def _picture(
+    title: str,
+    axis: str,
+    x: np.ndarray,
+    series: Mapping[str, Any],
+    log: bool = True,
+) -> Picture:
+    arrays = {name: np.asarray(v, "float64") for name, v in series.items()}
+    positive = {name: v[v > 0] for name, v in arrays.items()}
+    log = log and _charts.spans_decades(positive)
+    return Picture(title.replace("_", " "), axis, x, arrays, log)

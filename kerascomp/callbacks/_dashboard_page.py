@@ -170,9 +170,9 @@ def _framed(picture: Picture, svg: str, legend: str) -> str:
         f"{picture.title} by {picture.axis}: {', '.join(picture.series)}"
     )
     return (
-        f'<figure><h3>{title}</h3><div role="img" aria-label="{alt}">{svg}'
-        f"</div><figcaption>by {picture.axis}{scale}{_gaps(picture)}"
-        f"</figcaption>{legend}</figure>"
+        f"<figure><h3>{title} <small>by {picture.axis}{scale}</small></h3>"
+        f'<div role="img" aria-label="{alt}">{svg}</div>{legend}'
+        f"{_gaps(picture)}</figure>"
     )
 
 
@@ -183,9 +183,10 @@ def _gaps(picture: Picture) -> str:
     bad = np.flatnonzero(~np.isfinite(table).all(axis=0))
     if not known.any() or not bad.size:
         return ""
-    where = f"{picture.x[bad[0]]:g}"
-    return f"; not finite at {picture.axis} {where}" + (
-        f" and {bad.size - 1} more" if bad.size > 1 else ""
+    more = f" and {bad.size - 1} more" if bad.size > 1 else ""
+    return (
+        f"<figcaption>not finite at {picture.axis} {picture.x[bad[0]]:g}{more}"
+        "</figcaption>"
     )
 
 

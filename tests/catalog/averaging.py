@@ -1,6 +1,5 @@
 """Cases of callbacks that average, unfreeze, stop, count and show."""
 
-import pathlib
 import tempfile
 
 import numpy as np
@@ -22,7 +21,7 @@ CASES = [
         lambda: callbacks.StochasticWeightAveraging(
             start_epoch=1,
             period_epochs=2,
-            data=FEATURES,
+            data=FEATURES.copy(),
             batch_size=3,
             learning_rate=0.02,
         ),
@@ -47,14 +46,14 @@ CASES = [
     ),
     Case(
         lambda: callbacks.Dashboard(
-            path=pathlib.Path(tempfile.gettempdir(), "kerascomp-page.html"),
+            path=f"{tempfile.gettempdir()}/kerascomp-page.html",
             monitors=[_Monitor()],
             title="A <run>",
         )
     ),
     Case(
         lambda: callbacks.ConfusionMatrix(
-            data=(FEATURES, np.array([0, 1, 1, 0, 1, 0, 0])),
+            data=(FEATURES.copy(), np.array([0, 1, 1, 0, 1, 0, 0])),
             class_names=("cat", "dog"),
             threshold=0.1,
             batch_size=3,
