@@ -169,18 +169,6 @@ def shared_step(model: Any, shares: list[float]) -> Callable:
             keep their bits, and of share 1 what the step gave them.
     """
     original = model.train_step
-    if backend() == "jax":
-
-        def train_step(state: Any, data: Any) -> Any:
-            logs, (new, *others) = original(state, data)
-            weights = [
-                _between(*each)
-                for each in zip(state[0], new, shares, strict=True)
-            ]
-            return logs, (weights, *others)
-
-        return train_step
-
     slowed = [
         (variable, share)
         for variable, share in zip(
@@ -189,14 +177,19 @@ def shared_step(model: Any, shares: list[float]) -> Callable:
         if share != 1
     ]
 
-    def train_step(data: Any) -> Any:
+    def pure(state: Any, data: Any) -> Any:
+        logs, (new, *others) = original(state, data)
+        triples = zip(state[0], new, shares, strict=True)
+        return logs, ([_between(*each) for each in triples], *others)
+
+    def assigning(data: Any) -> Any:
         before = [keras.ops.copy(_value(v)) for v, _ in slowed]
         logs = original(data)
         for (variable, share), old in zip(slowed, before, strict=True):
             variable.assign(_between(old, _value(variable), share))
         return logs
 
-    return train_step
+    return pure if backend() == "jax" else assigning
 
 
 def _value(variable: Any) -> Any:

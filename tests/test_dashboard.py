@@ -113,9 +113,8 @@ def test_says_that_the_loss_is_not_finite_and_that_training_stopped(tmp_path):
 class Monitor:
     """As those of other packages may look."""
 
-    verdicts = {"lstm": "healthy: all well", "gru": "forgets"}
-
     def __init__(self, **history):
+        self.verdicts = {"lstm": "healthy: all well", "gru": "forgets"}
         self.history = history
 
 

@@ -93,8 +93,8 @@ def heat_map(
         return "", (math.nan, math.nan)
     # A single number that goes astray must not take all the colors.
     low, high = np.quantile(finite, (0.01, 0.99))
-    left = min(6.2 * max(map(len, thinned)) + 10, 0.42 * WIDTH)
-    letters = int((left - 10) / 6.2)
+    left = min(6.8 * max(map(len, thinned)) + 10, 0.42 * WIDTH)
+    letters = int((left - 10) / 6.8)
     height = _ROW * len(thinned) + _BOTTOM
     step = (WIDTH - _RIGHT - left) / len(x)
     parts = []

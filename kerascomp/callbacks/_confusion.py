@@ -191,11 +191,11 @@ class ConfusionMatrix(_record.Recorder):
 
     def _count(self, model: Any) -> np.ndarray:
         metric = metrics.ConfusionMatrix(
-            len(self._names), threshold=self.threshold, dtype="float64"
+            len(self._names), threshold=self.threshold, dtype="float32"
         )
         for x, y, weights in _batches.batches(self.data, self.batch_size):
             metric.update_state(y, model.predict_on_batch(x), weights)
-        return ops.convert_to_numpy(metric.result())
+        return ops.convert_to_numpy(metric.result()).astype("float64")
 
 
 def _first_batch(data: Any, batch_size: int) -> tuple[Any, Any, Any]:
