@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
     @property
     def mood(self) -> str:
         """The class that colors it."""
-        if self.text.startswith("healthy"):
+        if self.text.startswith(("healthy", "steady")):
             return "well"
         return "" if self.text.startswith("undecided") else "ill"
 

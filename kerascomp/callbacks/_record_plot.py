@@ -141,7 +141,7 @@ def draw_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         color = "white" if shares[row, column] > 0.5 else "black"
-        style = {"ha": "center", "va": "center", "fontsize": "small"}
+        style: Any = {"ha": "center", "va": "center", "fontsize": "small"}
         if count:
             axes.text(column, row, f"{count:.4g}", color=color, **style)
     places = range(len(names))

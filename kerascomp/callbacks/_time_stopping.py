@@ -16,7 +16,8 @@ class TimeStopping(keras.callbacks.Callback):
     time. The clock runs from the first batch on, validation and callbacks
     included, and is read after every batch; compiling counts. A step in
     progress is finished, and `fit` ends as it would after its last epoch:
-    metrics are reported, and validation runs.
+    metrics are reported, and validation runs. Where Keras calls batch hooks
+    beside the training, on JAX and torch, it may be a batch late.
 
     Args:
         seconds: The budget, above 0.

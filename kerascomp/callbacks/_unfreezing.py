@@ -30,7 +30,8 @@ class GradualUnfreezing(keras.callbacks.Callback):
     runs through frozen layers, and what looks at gradients, as clipping by the
     global norm and monitors do, sees them.
 
-    Layers that are not `trainable` stay so. If `fit` is interrupted, the next
+    Put it before a `NaNDetective`, which has to come round whatever changes the
+    training step. Layers that are not `trainable` stay so. If `fit` is interrupted, the next
     one with this callback cleans up, or `restore` does.
 
     Args:
