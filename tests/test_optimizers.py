@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from optimizers_reference import auto_clip, unit_wise
 
-from kerascomp import _compat, callbacks, optimizers
+from kerascomp import _compat, callbacks, optimizers, population
 
 ops = keras.ops
 KERNEL, BIAS = (2, 4, 3), (3,)
@@ -220,3 +220,22 @@ def test_several_replicas_are_refused(monkeypatch):
     monkeypatch.setattr(_compat, "replicas", lambda: 2)
     with pytest.raises(ValueError, match="works on one replica"):
         optimizers.AutoClip("sgd").build(variables())
+
+
+def test_members_of_a_population_train_as_by_themselves():
+    x, y = small.data("mlp")
+
+    def member(rate):
+        keras.utils.set_random_seed(0)
+        model = small.build("mlp")
+        clipped = optimizers.AutoClip(sgd(rate), percentile=50)
+        model.compile(clipped, "mse")
+        return model
+
+    members = [member(rate) for rate in (0.1, 0.2)]
+    together = population.Population(members)
+    together.fit(x, y, batch_size=4, epochs=2, shuffle=False)
+    for lane, rate in enumerate((0.1, 0.2)):
+        alone = member(rate)
+        small.fitted(alone, x, y, [])
+        assert_close(together.models[lane].get_weights(), alone.get_weights())

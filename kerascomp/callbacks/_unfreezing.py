@@ -24,15 +24,15 @@ class GradualUnfreezing(keras.callbacks.Callback):
     `BatchNormalization` uses and keeps its moving statistics, as with
     `trainable=False`. A rate is lowered by taking that share of every update,
     weight decay included, which equals a smaller learning rate for optimizers
-    whose update is proportional to it, as all of Keras' with a constant rate.
+    whose update is proportional to it, as SGD, Adam and their kin.
     Neither flags nor rates change: the optimizer keeps its state, and its
     moments know the gradients of a layer when it thaws. So the backward pass
     runs through frozen layers, and what looks at gradients, as clipping by the
     global norm and monitors do, sees them.
 
-    Put it before a `NaNDetective`, which has to come round whatever changes the
-    training step. Layers that are not `trainable` stay so. If `fit` is interrupted, the next
-    one with this callback cleans up, or `restore` does.
+    Put it before a `NaNDetective`, which has to come round whatever changes
+    the training step. Layers that are not `trainable` stay so. If `fit` is
+    interrupted, the next one with this callback cleans up, or `restore` does.
 
     Args:
         groups: From the top to the bottom, each a name of a layer, a part of
