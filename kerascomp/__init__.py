@@ -15,6 +15,7 @@ from kerascomp import (
     layers,
     losses,
     metrics,
+    optimizers,
     regularizers,
     schedules,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "optimizers",
     "population",
     "regularizers",
     "schedules",

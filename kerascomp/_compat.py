@@ -7,7 +7,7 @@ Every private name used here says why nothing public serves, and
 import contextlib
 import functools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -248,6 +248,67 @@ def _tensorflow_seeds() -> random.Random | None:
     from tensorflow.python.eager import context
 
     return getattr(context.context(), "_rng", None)
+def dense(gradient: Any) -> Any:
+    """Returns a gradient as a tensor, duplicate rows of an embedding summed.
+
+    `keras.ops.convert_to_tensor` leaves TensorFlow's `IndexedSlices` as it is.
+    """
+    if backend() != "tensorflow":
+        return gradient
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(gradient)
+
+
+def shared_step(model: Any, shares: list[float]) -> Callable:
+    """Returns a `train_step` that takes a share of each variable's update.
+
+    Args:
+        model: What trains. Its own step runs inside.
+        shares: In the order of `model.trainable_variables`. Those of share 0
+            keep their bits, and of share 1 what the step gave them.
+    """
+    original = model.train_step
+    slowed = [
+        (variable, share)
+        for variable, share in zip(
+            model.trainable_variables, shares, strict=True
+        )
+        if share != 1
+    ]
+
+    def pure(state: Any, data: Any) -> Any:
+        logs, (new, *others) = original(state, data)
+        triples = zip(state[0], new, shares, strict=True)
+        return logs, ([_between(*each) for each in triples], *others)
+
+    def assigning(data: Any) -> Any:
+        before = [keras.ops.copy(_value(v)) for v, _ in slowed]
+        logs = original(data)
+        for (variable, share), old in zip(slowed, before, strict=True):
+            variable.assign(_between(old, _value(variable), share))
+        return logs
+
+    return pure if backend() == "jax" else assigning
+
+
+def _value(variable: Any) -> Any:
+    return keras.ops.stop_gradient(keras.ops.convert_to_tensor(variable))
+
+
+def _between(old: Any, new: Any, share: float) -> Any:
+    if share in (0, 1):
+        return new if share else old
+    return old + share * (new - old)
+
+
+def replicas() -> int:
+    """Returns over how many replicas `tf.distribute` trains here."""
+    if backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def loss_arguments(loss: Any) -> dict | None:
@@ -309,6 +370,13 @@ def sublayers(layer: Any) -> list:
     Private: only models tell theirs, as `layers`.
     """
     return list(layer._flatten_layers(recursive=False, include_self=False))
+
+
+def flattened(layer: Any) -> Iterator[Any]:
+    """Yields a layer and all that it holds, at any depth."""
+    yield layer
+    for sublayer in sublayers(layer):
+        yield from flattened(sublayer)
 
 
 def takes_training(layer: Any) -> bool:

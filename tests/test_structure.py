@@ -36,7 +36,15 @@ LAYERS = (
         "activations",
     ),
     ("distances", "datasets"),
-    ("_registry", "_validation", "_numerics", "_geometry", "_files"),
+    (
+        "_registry",
+        "_validation",
+        "_numerics",
+        "_geometry",
+        "_files",
+        "_paths",
+        "_colors",
+    ),
     ("_compat", "_version"),
 )
 

@@ -189,6 +189,15 @@ class Call:
     accumulation: _compat.Accumulation | None = None
 
 
+def renew(model: Any) -> None:
+    """Makes the training function anew, with the probe that is in it."""
+    probe = getattr(model.train_function, "kerascomp_probe", None)
+    if probe is None:
+        model.make_train_function(force=True)
+    else:
+        probe.renew()
+
+
 class Probe:
     """Notes the norm of every variable's gradient at every step.
 
@@ -225,6 +234,13 @@ class Probe:
 
         train_function.kerascomp_probe = self  # type: ignore[attr-defined]
         self.model.train_function = train_function
+
+    def renew(self) -> None:
+        """Attaches once more, to a model that now trains otherwise."""
+        self.collect()
+        found = self._found
+        Probe.attach(self)  # What backends prepare is there.
+        self._found = found
 
     def detach(self) -> None:
         """Gives the model back the training function that it had."""

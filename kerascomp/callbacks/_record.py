@@ -1,6 +1,7 @@
 """What all monitors share: their record as a table, a plot, and events."""
 
 import os
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,7 @@ class Recorder(keras.callbacks.Callback):
                 f"the same {type(self).__name__} twice"
             )
         self._fit = self.params
+        _living.add(self)
         self._events = None
         self._written = 0
         if self.log_dir is not None:
@@ -147,6 +149,16 @@ class Recorder(keras.callbacks.Callback):
             self._next_event = first + int(x[row]) + 1
             yield first + int(x[row]), values
         self._written = len(x)
+
+
+# For who shows what others record: Keras tells no callback of the others.
+_living: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
+
+
+def recorders_of(fit: Any) -> list[Recorder]:
+    """Returns the monitors of one `fit`, by the `params` that they share."""
+    found = [each for each in _living if fit is not None and each._fit is fit]
+    return sorted(found, key=lambda each: (type(each).__name__, id(each)))
 
 
 def _axis(history: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """The plot of a monitor's record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,3 +122,31 @@ def _short(path: str, length: int = 32) -> str:
         if len(path) <= length
         else "\N{HORIZONTAL ELLIPSIS}" + path[1 - length :]
     )
+
+
+def draw_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
+    """Draws counts by true and predicted class.
+
+    Args:
+        counts: `(classes, classes)`, true classes by row.
+        names: Of the classes.
+    """
+    size = max(3.6, 1.6 + 0.42 * len(names))
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.add_subplot()
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(
+        counts, totals, out=np.zeros(counts.shape), where=totals > 0
+    )
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        style: Any = {"ha": "center", "va": "center", "fontsize": "small"}
+        if count:
+            axes.text(column, row, f"{count:.4g}", color=color, **style)
+    places = range(len(names))
+    turned = 90 if max(map(len, names)) > 3 else 0
+    axes.set_xticks(places, names, rotation=turned)
+    axes.set_yticks(places, names)
+    axes.set(xlabel="predicted", ylabel="true")
+    return figure

@@ -267,6 +267,8 @@ def _refuse(model: Any) -> None:
     optimizer = model.optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise _program.UnsupportedError("the optimizer scales the loss")
+    if hasattr(optimizer, "inner_optimizer"):
+        raise _program.UnsupportedError("the optimizer wraps another one")
     if optimizer.gradient_accumulation_steps:
         raise _program.UnsupportedError("the optimizer accumulates gradients")
     if optimizer.use_ema and optimizer.ema_overwrite_frequency:
