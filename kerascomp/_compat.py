@@ -209,6 +209,26 @@ def sublayers(layer: Any) -> list:
     return list(layer._flatten_layers(recursive=False, include_self=False))
 
 
+def all_sublayers(layer: Any) -> list:
+    """Returns a layer and all layers inside it, however deep, each once."""
+    found: dict[int, Any] = {}
+    stack = [layer]
+    while stack:
+        layer = stack.pop()
+        if id(layer) not in found:
+            found[id(layer)] = layer
+            stack.extend(reversed(sublayers(layer)))
+    return [*found.values()]
+
+
+def programs_read_variables() -> bool:
+    """Whether a compiled program reads variables that it was not given.
+
+    Else their values are constants in it.
+    """
+    return backend() == "tensorflow"
+
+
 def takes_training(layer: Any) -> bool:
     """Whether `call` has an argument `training`.
 

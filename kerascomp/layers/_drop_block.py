@@ -55,7 +55,11 @@ class DropBlock(keras.layers.Layer):
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training or self.rate == 0:
             return inputs
-        keep = self._kept(inputs)
+        return self.drop(inputs, self.rate)
+
+    def drop(self, inputs: Any, rate: Any) -> Any:
+        """Drops blocks at a rate that may be a tensor."""
+        keep = self._kept(inputs, rate)
         # Of half precision, a sum over a batch would be far off.
         share = ops.mean(ops.cast(keep, "float32"))
         share = ops.where(share > 0, share, ops.ones_like(share))
@@ -77,7 +81,7 @@ class DropBlock(keras.layers.Layer):
             "seed": self.seed,
         }
 
-    def _kept(self, inputs: Any) -> Any:
+    def _kept(self, inputs: Any, rate: Any) -> Any:
         """Draws the corners of blocks, and returns what no block covers."""
         shape = ops.shape(inputs)
         first = 2 if self._channels_first else 1
@@ -89,7 +93,9 @@ class DropBlock(keras.layers.Layer):
         noise = keras.random.uniform(
             (shape[0], *corners, channels), seed=self.seed_generator
         )
-        drawn = ops.cast(noise < self._density(lengths, corners), "float32")
+        drawn = ops.cast(
+            noise < rate * self._places(lengths, corners), "float32"
+        )
         margins = [(size - 1, size - 1) for size in self._sizes]
         # TensorFlow pools channels last alone, on a CPU.
         covered = ops.max_pool(
@@ -102,14 +108,14 @@ class DropBlock(keras.layers.Layer):
         keep = covered == 0
         return ops.moveaxis(keep, -1, 1) if self._channels_first else keep
 
-    def _density(self, lengths: Any, corners: Any) -> Any:
-        """The share of corners among the places that a block has."""
-        density = self.rate
+    def _places(self, lengths: Any, corners: Any) -> Any:
+        """The share of corners in the places of blocks, by element."""
+        share: Any = 1.0
         for n, places, size in zip(lengths, corners, self._sizes, strict=True):
-            density = density * (
+            share = share * (
                 ops.cast(n, "float32") / ops.cast(size * places, "float32")
             )
-        return density
+        return share
 
     def _require_room(self, input_shape: Any) -> None:
         if len(input_shape) != self.rank + 2:

@@ -76,16 +76,21 @@ class DropPath(keras.layers.Layer):
     def call(self, inputs: Any, training: bool = False) -> Any:
         if self.rate == 0:
             return inputs
-        share = ops.cast(1 - self.rate, inputs.dtype)
-        if not training:
-            return inputs * share if self.scale_at_inference else inputs
+        if training:
+            return self.drop(inputs, self.rate)
+        if not self.scale_at_inference:
+            return inputs
+        return inputs * ops.cast(1 - self.rate, inputs.dtype)
+
+    def drop(self, inputs: Any, rate: Any) -> Any:
+        """Drops samples at a rate that may be a tensor."""
         # One draw per sample, broadcast over all other axes.
         shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
-        keep = (
-            keras.random.uniform(shape, seed=self.seed_generator) >= self.rate
-        )
+        keep = keras.random.uniform(shape, seed=self.seed_generator) >= rate
+        kept = inputs
+        if not self.scale_at_inference:
+            kept = inputs / ops.cast(1 - rate, inputs.dtype)
         # Not `*`: a dropped branch may be infinite, and 0 * inf is NaN.
-        kept = inputs if self.scale_at_inference else inputs / share
         return ops.where(keep, kept, ops.zeros_like(inputs))
 
     def compute_output_shape(self, input_shape: Any) -> Any:

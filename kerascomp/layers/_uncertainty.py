@@ -288,7 +288,9 @@ def predict_with_uncertainty(
         without the noise of the data.
     """
     _validation.at_least("passes", passes, 1)
-    random = [layer for layer in _all_layers(model) if _is_random(layer)]
+    random = [
+        layer for layer in _compat.all_sublayers(model) if _is_random(layer)
+    ]
     _require_random(model, random)
     with contextlib.ExitStack() as stack:
         for layer in random:
@@ -372,18 +374,6 @@ def _program(model: Any, passes: int, random: list) -> _Passes:
 def _rates_of(layer: Any) -> dict[str, float]:
     found = vars(layer)
     return {name: found[name] for name in _RATES if name in found}
-
-
-def _all_layers(model: Any) -> list:
-    """All layers of a model, however deep, each once."""
-    found: dict[int, Any] = {}
-    stack = [model]
-    while stack:
-        layer = stack.pop()
-        if id(layer) not in found:
-            found[id(layer)] = layer
-            stack.extend(_compat.sublayers(layer))
-    return [*found.values()]
 
 
 def _is_random(layer: Any) -> bool:

@@ -323,12 +323,11 @@ def initialize_from_data(model: Any, inputs: Any) -> None:
     """
     if not model.built:
         model(inputs)
-    stack, found = [model], []
-    while stack:
-        layer = stack.pop()
-        stack.extend(_compat.sublayers(layer))
-        if isinstance(layer, WeightNormalization):
-            found.append(layer)
+    found = [
+        layer
+        for layer in _compat.all_sublayers(model)
+        if isinstance(layer, WeightNormalization)
+    ]
     if not found:
         raise ValueError(
             "`model` must have a WeightNormalization layer. "
