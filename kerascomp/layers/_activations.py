@@ -1,5 +1,6 @@
 """Activations that learn, draw random numbers or reduce features."""
 
+import functools
 from typing import Any
 
 from kerascomp import _geometry, _numerics, _validation
@@ -330,12 +331,11 @@ class Maxout(keras.layers.Layer):
         shape = [*ops.shape(inputs)]
         shape[axis : axis + 1] = groups[::-1] if self.strided else groups
         grouped = ops.reshape(inputs, shape)
-        # Without `initial`, TensorFlow refuses a batch of no samples.
-        return ops.max(
-            grouped,
-            axis=axis if self.strided else axis + 1,
-            initial=float("-inf"),
+        # Not `max`: of no samples there is none on TensorFlow and torch.
+        each = ops.unstack(
+            grouped, pieces, axis=axis if self.strided else axis + 1
         )
+        return functools.reduce(ops.maximum, each)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         shape = [*input_shape]

@@ -5,6 +5,7 @@ from typing import Any
 from kerascomp import _compat, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
+from kerascomp.layers import _kernels
 
 ops = keras.ops
 
@@ -124,14 +125,18 @@ class Zoneout(keras.layers.Layer):
         place = ops.cast(place, self.compute_dtype)
         return [*states, ops.broadcast_to(place, (batch_size, _BYTES))]
 
-    def compute_output_shape(self, input_shape: Any, states: Any = None) -> Any:  # noqa: ARG002
-        batch = input_shape[0]
+    def compute_output_shape(
+        self,
+        inputs_shape: Any,
+        states_shape: Any = None,  # noqa: ARG002
+    ) -> Any:
+        batch = inputs_shape[0]
         return (batch, self.output_size), [(batch, n) for n in self.state_size]
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "cell": keras.saving.serialize_keras_object(self.cell),
+            "cell": _kernels.config_of(self.cell),
             "rate": self.rate,
             "seed": self.seed,
         }
