@@ -337,7 +337,7 @@ class _Passes(keras.Model):
     """Calls a model on several copies of a batch at once."""
 
     def __init__(self, model: Any, passes: int):
-        super().__init__(autocast=False)
+        super().__init__(autocast=False, name="passes")
         self.model = model
         self.passes = passes
 
@@ -372,14 +372,17 @@ def _program(model: Any, passes: int, random: list) -> _Passes:
 
 
 def _rates_of(layer: Any) -> dict[str, float]:
-    found = vars(layer)
+    found = vars(getattr(layer, "cell", layer))
+    if isinstance(layer, _FAMILY):
+        found = vars(layer)
     return {name: found[name] for name in _RATES if name in found}
 
 
 def _is_random(layer: Any) -> bool:
+    rates = _rates_of(layer)
     if isinstance(layer, _RECURRENT):
-        return bool(layer.dropout or layer.recurrent_dropout)
-    return isinstance(layer, _FAMILY) and _rates_of(layer).get("rate") != 0
+        return any(rates.values())
+    return isinstance(layer, _FAMILY) and rates.get("rate") != 0
 
 
 def _require_random(model: Any, random: list) -> None:

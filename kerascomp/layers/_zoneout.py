@@ -199,7 +199,8 @@ def _next(place: Any) -> Any:
 def _state_sizes(cell: Any) -> list[int]:
     sizes = getattr(cell, "state_size", None)
     several = [*sizes] if isinstance(sizes, list | tuple) else [sizes]
-    if not several or not all(isinstance(size, int) for size in several):
+    stacked = isinstance(cell, keras.layers.StackedRNNCells)
+    if stacked or not all(isinstance(size, int) for size in several):
         raise ValueError(
             "`cell` must be a cell for keras.layers.RNN; wrap each cell of a "
             f"stack by itself. Received: cell={cell!r}"
