@@ -181,13 +181,17 @@ class WeightNormalization(_KernelWrapper):
         kernel = ops.cast(self._unit(), layer.compute_dtype)
         plain = {"activation": keras.activations.linear}
         if bias is not None:
-            bias.assign(ops.zeros_like(bias))
+            bias.assign(ops.zeros(bias.shape))
         with _kernels.replaced(layer, kernel, **plain):
             activity = ops.cast(self._call_layer(inputs, False), "float32")
         mean, deviation = self._statistics(activity)
         varies = deviation > 0
         safe = ops.where(varies, deviation, ops.ones_like(deviation))
-        gain = ops.where(varies, 1 / safe, ops.reshape(self.gain, (-1,)))
+        gain = ops.where(
+            varies,
+            1 / safe,
+            ops.reshape(ops.convert_to_tensor(self.gain), (-1,)),
+        )
         self.gain.assign(ops.reshape(gain, self._lengths))
         if bias is not None:
             bias.assign(ops.reshape(-mean * gain, bias.shape))

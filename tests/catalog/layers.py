@@ -23,6 +23,7 @@ def dense(units, **kwargs):
 
 
 CASES = [
+    Case(lambda **k: layers.DropPath(rate=0.4, seed=3, **k), FEATURES),
     Case(
         lambda **k: layers.DropPath(
             rate=0.4, scale_at_inference=True, seed=3, **k
