@@ -64,7 +64,8 @@ def served(path, x):
     """Returns what a SavedModel at `path` gives for `x`, without Keras."""
     import tensorflow as tf
 
-    return tf.saved_model.load(path).serve(tf.constant(x))
+    loaded = tf.saved_model.load(path)  # Its variables live as long.
+    return loaded.serve(tf.constant(x)).numpy()
 
 
 def central_difference(function, x, step=1e-3):

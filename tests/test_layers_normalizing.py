@@ -336,6 +336,7 @@ def test_convolutions_with_these_layers_learn_digits():
         keras.optimizers.Adam(0.01),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
+        jit_compile=False,
     )
     model.fit(x[:1200], y[:1200], batch_size=64, epochs=6, verbose=0)
     accuracy = model.evaluate(x[1200:], y[1200:], verbose=0)[1]
