@@ -91,6 +91,10 @@ def test_weight_normalization_of_an_embedding_scales_rows(rng):
     close(before, table[tokens], rtol=1e-5)
     layer.gain.assign(np.arange(1.0, 7.0))
     close(np.linalg.norm(values(layer(tokens)), axis=-1), tokens + 1.0)
+    masked = WeightNormalization(k.Embedding(6, 3, mask_zero=True))
+    np.testing.assert_array_equal(
+        values(masked.compute_mask(tokens)), tokens != 0
+    )
     other = WeightNormalization(k.Embedding(6, 3), axis=1)
     other.build((2, 2))
     other.layer.embeddings.assign(table)

@@ -152,7 +152,7 @@ class _Steered:
 
     def start(self) -> None:
         self.found = self.layer.rate
-        self.variable = None
+        self.variable: Any = None
         reads = _compat.programs_read_variables()
         if reads and isinstance(self.layer, _LIFTED):
             self.variable = keras.Variable(self.found, trainable=False)

@@ -192,6 +192,9 @@ class ConcreteDropout(keras.layers.Wrapper):
     def compute_output_shape(self, input_shape: Any) -> Any:
         return self.layer.compute_output_shape(input_shape)
 
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return self.layer.compute_mask(inputs, previous_mask)
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
