@@ -122,9 +122,9 @@ class WeightNormalization(_KernelWrapper):
         >>> layer = WeightNormalization(
         ...     keras.layers.Dense(1, kernel_initializer="ones")
         ... )
-        >>> float(layer(np.array([[1.0, 2.0]]))[0, 0])
+        >>> round(float(layer(np.array([[1.0, 2.0]]))[0, 0]), 4)
         3.0
-        >>> layer.gain.assign([1.0])  # 3 over the length of [1, 1]
+        >>> _ = layer.gain.assign([1.0])  # 3 over the length of [1, 1]
         >>> round(float(layer(np.array([[1.0, 2.0]]))[0, 0]), 4)
         2.1213
 
