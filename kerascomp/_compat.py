@@ -372,11 +372,24 @@ def sublayers(layer: Any) -> list:
     return list(layer._flatten_layers(recursive=False, include_self=False))
 
 
-def flattened(layer: Any) -> Iterator[Any]:
-    """Yields a layer and all that it holds, at any depth."""
-    yield layer
-    for sublayer in sublayers(layer):
-        yield from flattened(sublayer)
+def flattened(layer: Any) -> list:
+    """Returns a layer and all layers inside it, however deep, each once."""
+    found: dict[int, Any] = {}
+    stack = [layer]
+    while stack:
+        layer = stack.pop()
+        if id(layer) not in found:
+            found[id(layer)] = layer
+            stack.extend(reversed(sublayers(layer)))
+    return [*found.values()]
+
+
+def programs_read_variables() -> bool:
+    """Whether a compiled program reads variables that it was not given.
+
+    Else their values are constants in it.
+    """
+    return backend() == "tensorflow"
 
 
 def takes_training(layer: Any) -> bool:

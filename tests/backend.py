@@ -50,6 +50,26 @@ def compiled(function):
     return function
 
 
+def traces(once, programs):
+    """Returns how often Python runs a layer if there are several programs.
+
+    Args:
+        once: How often it does with one program.
+        programs: How many there would be if numbers were constants of them, as
+            they are on JAX. Programs of TensorFlow read variables, and torch
+            runs Python at every step.
+    """
+    return once * programs if NAME == "jax" else once
+
+
+def served(path, x):
+    """Returns what a SavedModel at `path` gives for `x`, without Keras."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(path)  # Its variables live as long.
+    return loaded.serve(tf.constant(x)).numpy()
+
+
 def central_difference(function, x, step=1e-3):
     """Returns the gradient of a float64 NumPy function by differences."""
     x = np.asarray(x, "float64")

@@ -120,8 +120,8 @@ FAULTS = [
         LAYERS,
         "DropPath",
         (
-            "inputs / (1 - self.rate), ops.zeros_like(inputs)",
-            'ops.cast(inputs, "float32") / (1 - self.rate), 0.0',
+            "inputs / ops.cast(1 - rate, inputs.dtype)",
+            'ops.cast(inputs, "float32") / (1 - rate)',
         ),
     ),
     Fault(
@@ -262,7 +262,7 @@ FAULTS = [
         "kept samples not scaled",
         LAYERS,
         "DropPath",
-        ("inputs / (1 - self.rate)", "inputs"),
+        ("inputs / ops.cast(1 - rate, inputs.dtype)", "inputs"),
     ),
     Fault(
         "steps counted in half precision",

@@ -6,6 +6,7 @@ from kerascomp.callbacks._confusion import ConfusionMatrix
 from kerascomp.callbacks._critical_point import critical_point
 from kerascomp.callbacks._curvature import CurvatureMonitor
 from kerascomp.callbacks._dashboard import Dashboard
+from kerascomp.callbacks._dropout_schedule import DropoutSchedule
 from kerascomp.callbacks._gradient_flow import GradientFlowMonitor
 from kerascomp.callbacks._gradients import GradientNormMonitor
 from kerascomp.callbacks._nan import NaNDetective
@@ -34,6 +35,7 @@ __all__ = [
     "LearningRateRangeTest",
     "ScheduleLearningRate",
     "WarmupCosine",
+    "DropoutSchedule",
     "GradualUnfreezing",
     "StochasticWeightAveraging",
     "TimeStopping",

@@ -1,6 +1,47 @@
 """Layers that Keras lacks."""
 
+from kerascomp.layers._activations import TLU, Maxout, RReLU, Snake
 from kerascomp.layers._cosine import CosineDense
+from kerascomp.layers._drop_block import DropBlock1D, DropBlock2D
 from kerascomp.layers._drop_path import DropPath
+from kerascomp.layers._gradient_reversal import GradientReversal
+from kerascomp.layers._noisy import NoisyDense
+from kerascomp.layers._normalization import (
+    BatchRenormalization,
+    FilterResponseNormalization,
+    GhostBatchNormalization,
+)
+from kerascomp.layers._uncertainty import (
+    ConcreteDropout,
+    MonteCarloDropout,
+    predict_with_uncertainty,
+)
+from kerascomp.layers._weight_normalization import (
+    WeightNormalization,
+    WeightStandardization,
+    initialize_from_data,
+)
+from kerascomp.layers._zoneout import Zoneout
 
-__all__ = ["DropPath", "CosineDense"]
+__all__ = [
+    "DropPath",
+    "DropBlock1D",
+    "DropBlock2D",
+    "Zoneout",
+    "MonteCarloDropout",
+    "ConcreteDropout",
+    "predict_with_uncertainty",
+    "NoisyDense",
+    "GradientReversal",
+    "WeightNormalization",
+    "WeightStandardization",
+    "initialize_from_data",
+    "FilterResponseNormalization",
+    "BatchRenormalization",
+    "GhostBatchNormalization",
+    "RReLU",
+    "Snake",
+    "TLU",
+    "Maxout",
+    "CosineDense",
+]
