@@ -115,6 +115,16 @@ def _threshold(z: Any) -> Any:
     return ops.max(candidates, axis=-1, keepdims=True)
 
 
+def largest(x: Any, axis: int, keepdims: bool = False) -> Any:
+    """Returns the maximum along an axis; 0 along one of length 0.
+
+    Without samples, `ops.max` raises on TensorFlow, and loses the shape on
+    torch.
+    """
+    reduce = ops.sum if 0 in x.shape else ops.max
+    return reduce(x, axis=axis, keepdims=keepdims)
+
+
 def same_shape(first: Iterable, second: Iterable) -> bool:
     """Whether two static shapes may be equal; None may be any length."""
     first, second = tuple(first), tuple(second)

@@ -7,12 +7,14 @@ length: a lost argument or a swapped axis would go unnoticed.
 from catalog import (
     activations,
     callbacks,
+    initializers,
     layers,
     losses,
     metric_learning,
     metrics,
     regularizers,
     schedules,
+    structure,
 )
 
 CASES = [
@@ -20,6 +22,8 @@ CASES = [
     for module in (
         activations,
         layers,
+        structure,
+        initializers,
         losses,
         metric_learning,
         metrics,
