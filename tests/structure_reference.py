@@ -47,24 +47,25 @@ def max_unpool(values, indices, size):
     return (sums / np.maximum(counts, 1)).reshape(batch, *size, channels)
 
 
+def bin_edges(length, count):
+    """He et al., 2014: from floor(i a / n) to ceil((i + 1) a / n)."""
+    return [
+        slice(
+            math.floor(i * length / count), math.ceil((i + 1) * length / count)
+        )
+        for i in range(count)
+    ]
+
+
 def spatial_pyramid(x, bins, reduce):
-    """He et al., 2014: bin i of n from floor(i a / n) to ceil((i + 1) a / n)."""
+    """Level by level, each in reading order."""
     height, width = x.shape[1:3]
     return np.stack(
         [
-            reduce(
-                x[
-                    :,
-                    math.floor(i * height / n) : math.ceil(
-                        (i + 1) * height / n
-                    ),
-                    math.floor(j * width / m) : math.ceil((j + 1) * width / m),
-                ],
-                axis=(1, 2),
-            )
+            reduce(x[:, rows, columns], axis=(1, 2))
             for n, m in bins
-            for i in range(n)
-            for j in range(m)
+            for rows in bin_edges(height, n)
+            for columns in bin_edges(width, m)
         ],
         axis=1,
     )

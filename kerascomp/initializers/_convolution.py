@@ -121,7 +121,9 @@ class DeltaOrthogonal(keras.initializers.Initializer):
                 f"more. Received: shape={tuple(shape)}"
             )
         orthogonal = keras.initializers.Orthogonal(self.gain, seed=self.seed)
-        matrix = orthogonal((inputs, outputs), dtype=dtype)
+        # Half precision has no QR decomposition on JAX.
+        matrix = orthogonal((inputs, outputs), dtype="float32")
+        matrix = ops.cast(matrix, dtype or keras.config.floatx())
         center = _center(shape)
         around = [
             (place, length - 1 - place)

@@ -38,10 +38,11 @@ def lsuv(
     without normalization: neither signals nor gradients shrink or grow from
     layer to layer. Kernels become orthonormal; then, in the order in which the
     layers run, each is divided by the standard deviation of what its layer
-    gives before its activation, until the variance is 1. Biases, layers
-    other than `Dense`, `EinsumDense` and convolutions (plain, transposed,
-    depthwise), and what `keras.layers.Wrapper` wraps stay as they are. Dropout is off, and batch
-    normalization uses its moving statistics. All of it takes one pass.
+    gives before its activation, until the variance is 1. One pass does it.
+    Biases stay as they are; so do layers other than `Dense`, `EinsumDense` and
+    convolutions (plain, transposed, depthwise), and what a
+    `keras.layers.Wrapper` wraps. Dropout is off, and batch normalization uses
+    its moving statistics.
 
     Args:
         model: A model, compiled or not. Its weights are changed. If an error

@@ -219,7 +219,7 @@ class SpecAugment(_Augmentation):
         warped = ops.where(places <= moved, before, after)
         # Rounding may pass the last step.
         warped = ops.clip(warped, 0, last)
-        return ops.where(steps >= self._warpable(), warped, places)
+        return ops.where(last + 1 >= self._warpable(), warped, places)
 
     def get_config(self) -> dict[str, Any]:
         return {

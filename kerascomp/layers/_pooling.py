@@ -340,9 +340,9 @@ def _mirrored(x: Any, axis: int, length: Any, before: int, after: int) -> Any:
     """Continues an axis by what lies inside its first and last pixel."""
     parts = [x]
     if before:
-        first = _spatial.sliced(x, axis, 1, before + 1)
+        first = _spatial.strided(x, axis, 1, before, 1)
         parts.insert(0, ops.flip(first, axis=axis))
     if after:
-        end = _spatial.sliced(x, axis, length - 1 - after, length - 1)
+        end = _spatial.strided(x, axis, length - 1 - after, after, 1)
         parts.append(ops.flip(end, axis=axis))
     return ops.concatenate(parts, axis=axis)

@@ -5,6 +5,7 @@ from typing import Any
 from kerascomp import _validation
 from kerascomp._compat import keras
 
+ops = keras.ops
 FORMATS = ("channels_last", "channels_first")
 
 
@@ -62,5 +63,8 @@ def sliced(
 
 
 def strided(x: Any, axis: int, start: Any, count: Any, step: int) -> Any:
-    """Returns `count` slices of an axis, `step` apart."""
-    return sliced(x, axis, start, start + (count - 1) * step + 1, step)
+    """Returns `count` places of an axis, `step` apart."""
+    if isinstance(start, int) and isinstance(count, int):
+        return sliced(x, axis, start, start + (count - 1) * step + 1, step)
+    # Slices of a length that is not known yet are refused by JAX.
+    return ops.take(x, start + step * ops.arange(count), axis=axis)

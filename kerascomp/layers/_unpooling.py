@@ -165,7 +165,8 @@ class MaxPoolingWithIndices2D(_Windows2D):
             )
             values = ops.pad(values, width, constant_values=float("-inf"))
             indices = ops.pad(indices, width, constant_values=-1)
-            outside = ops.maximum((count - 1) * stride + pool - length, 0)
+            maximum = max if isinstance(length, int) else ops.maximum
+            outside = maximum((count - 1) * stride + pool - length, 0)
             start = pool - 1 - outside // 2
         best = where = None
         for offset in range(pool):
