@@ -168,7 +168,8 @@ class MaxPoolingWithIndices2D(_Windows2D):
             maximum = max if isinstance(length, int) else ops.maximum
             outside = maximum((count - 1) * stride + pool - length, 0)
             start = pool - 1 - outside // 2
-        best = where = None
+        best: Any = None
+        where: Any = None
         for offset in range(pool):
             value, index = (
                 _spatial.strided(each, axis, start + offset, count, stride)

@@ -43,7 +43,8 @@ class SubpixelUpsampling2D(keras.layers.Layer):
         The mask is not passed on: it would have one axis of an image.
 
     Raises:
-        ValueError: If `size` is below 1, or does not divide the channels.
+        ValueError: If `size` is below 1, or does not divide the channels (which
+            are not looked at if they are unknown when the layer is built).
 
     Examples:
         >>> pixel = np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 1, 4)
@@ -79,6 +80,10 @@ class SubpixelUpsampling2D(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         rows, columns = self._size
+        # To find shapes, Keras tries numbers of channels that do not divide.
+        axis = _spatial.channel_axis(self.data_format) % 4
+        whole = ops.shape(inputs)[axis] // (rows * columns) * rows * columns
+        inputs = _spatial.sliced(inputs, axis, None, whole)
         shape = ops.shape(inputs)
         if self.data_format == "channels_last":
             batch, height, width, channels = shape
@@ -97,8 +102,10 @@ class SubpixelUpsampling2D(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         rows, columns = self._size
-        axes = _spatial.image_axes(self.data_format)
-        axes = (*axes, _spatial.channel_axis(self.data_format))
+        axes = (
+            *_spatial.image_axes(self.data_format),
+            _spatial.channel_axis(self.data_format),
+        )
         height, width, channels = (input_shape[axis] for axis in axes)
         return _spatial.replaced(
             input_shape,
