@@ -197,6 +197,14 @@ def randomized_leaky(
             ops.shape(x), lower, upper, dtype=x.dtype, seed=seed
         )
     return ops.where(x < 0, slope * x, x)
+def largest(x: Any, axis: int, keepdims: bool = False) -> Any:
+    """Returns the maximum along an axis; 0 along one of length 0.
+
+    Without samples, `ops.max` raises on TensorFlow, and loses the shape on
+    torch.
+    """
+    reduce = ops.sum if 0 in x.shape else ops.max
+    return reduce(x, axis=axis, keepdims=keepdims)
 
 
 def same_shape(first: Iterable, second: Iterable) -> bool:

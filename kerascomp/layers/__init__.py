@@ -1,26 +1,23 @@
 """Layers that Keras lacks."""
 
-from kerascomp.layers._activations import TLU, Maxout, RReLU, Snake
+from kerascomp.layers._activations import Maxout, RReLU, Snake, TLU
+from kerascomp.layers._attention import SqueezeExcite
+from kerascomp.layers._augmentation import RandomJitter, RandomScaling, SpecAugment
 from kerascomp.layers._cosine import CosineDense
+from kerascomp.layers._crossing import PolynomialCrossing
 from kerascomp.layers._drop_block import DropBlock1D, DropBlock2D
 from kerascomp.layers._drop_path import DropPath
+from kerascomp.layers._embedding import EmbeddingBag
+from kerascomp.layers._features import RandomFourierFeatures
 from kerascomp.layers._gradient_reversal import GradientReversal
 from kerascomp.layers._noisy import NoisyDense
-from kerascomp.layers._normalization import (
-    BatchRenormalization,
-    FilterResponseNormalization,
-    GhostBatchNormalization,
-)
-from kerascomp.layers._uncertainty import (
-    ConcreteDropout,
-    MonteCarloDropout,
-    predict_with_uncertainty,
-)
-from kerascomp.layers._weight_normalization import (
-    WeightNormalization,
-    WeightStandardization,
-    initialize_from_data,
-)
+from kerascomp.layers._normalization import BatchRenormalization, FilterResponseNormalization, GhostBatchNormalization
+from kerascomp.layers._pooling import BlurPooling2D, GeneralizedMeanPooling, SpatialPyramidPooling2D
+from kerascomp.layers._position import SinusoidalPositionEncoding
+from kerascomp.layers._uncertainty import ConcreteDropout, MonteCarloDropout, predict_with_uncertainty
+from kerascomp.layers._unpooling import MaxPoolingWithIndices2D, MaxUnpooling2D
+from kerascomp.layers._upsampling import SubpixelUpsampling2D
+from kerascomp.layers._weight_normalization import WeightNormalization, WeightStandardization, initialize_from_data
 from kerascomp.layers._zoneout import Zoneout
 
 __all__ = [
@@ -44,4 +41,18 @@ __all__ = [
     "TLU",
     "Maxout",
     "CosineDense",
+    "MaxPoolingWithIndices2D",
+    "MaxUnpooling2D",
+    "SpatialPyramidPooling2D",
+    "GeneralizedMeanPooling",
+    "BlurPooling2D",
+    "SubpixelUpsampling2D",
+    "SqueezeExcite",
+    "PolynomialCrossing",
+    "EmbeddingBag",
+    "RandomFourierFeatures",
+    "SinusoidalPositionEncoding",
+    "SpecAugment",
+    "RandomJitter",
+    "RandomScaling",
 ]
