@@ -13,6 +13,7 @@ from catalog import (
     metrics,
     regularizers,
     schedules,
+    sequence,
 )
 
 CASES = [
@@ -26,6 +27,7 @@ CASES = [
         regularizers,
         schedules,
         callbacks,
+        sequence,
     )
     for case in module.CASES
 ]
