@@ -1,9 +1,10 @@
 """Cases of what tags and reads sequences."""
 
+import keras
 import numpy as np
 
 from catalog.inputs import FEATURES, normal
-from kerascomp import layers, losses, metrics
+from kerascomp import callbacks, layers, losses, metrics
 from kerascomp.testing import Case
 
 # Two tags, four steps: 2 + 2 + 4 rows of 2 + 1 columns. One step is masked.
@@ -35,7 +36,20 @@ LSTM = {
 }
 ROW = FEATURES[:, 0]
 
+
+def stateful():
+    """A model with states, and data in three batches of four."""
+    layer = keras.layers.SimpleRNN(2, stateful=True)
+    model = keras.Sequential([keras.Input(batch_shape=(4, 3, 5)), layer])
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.5), "mse")
+    return model, normal(12, 3, 5), normal(12, 2)
+
+
 CASES = [
+    Case(
+        lambda: callbacks.ResetStates(every=2, validation_every=3),
+        stateful,
+    ),
     Case(
         lambda **k: layers.CRF(
             units=2,
