@@ -25,8 +25,10 @@ def log_norm(*chain):
 
 
 def score(tags, *chain):
+    if not len(tags):
+        return 0.0
     every, scores = paths(*chain)
-    return scores[(every == tags).all(1)].item() if len(tags) else 0.0
+    return scores[(every == tags).all(1)].item()
 
 
 def marginals(*chain):

@@ -124,7 +124,7 @@ def test_it_reads_digits_row_by_row(kind, tmp_path):
     images, y = datasets.load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8).astype("float32") / 16
     train, test = slice(0, 1200), slice(1200, None)
-    blind = linear_model.LogisticRegression(max_iter=200)
+    blind = linear_model.LogisticRegression(max_iter=1000)
     blind.fit(images[train].sum(1), y[train])
     baseline = blind.score(images[test].sum(1), y[test])
     model = keras.Sequential(
@@ -135,7 +135,7 @@ def test_it_reads_digits_row_by_row(kind, tmp_path):
         ]
     )
     loss = "sparse_categorical_crossentropy"
-    model.compile(keras.optimizers.Adam(0.02), loss, ["accuracy"])
+    model.compile(keras.optimizers.Adam(0.02), loss, metrics=["accuracy"])
     model.fit(images[train], y[train], batch_size=60, epochs=4, verbose=0)
     accuracy = model.evaluate(images[test], y[test], verbose=0)[1]
     assert accuracy > max(baseline, 0.8)

@@ -66,8 +66,6 @@ def test_gradients_end_where_chunks_begin_and_states_go_on(series):
                 weights, state = reference.truncated_step(
                     weights, state, x[rows, steps], y[rows, steps], RATE
                 )
-    found = {w.path.split("/")[-1]: w for w in model.trainable_weights}
-    assert len(found) == 4  # Two biases have one name.
     received = [keras.ops.convert_to_numpy(w) for w in model.trainable_weights]
     assert_same(received, weights)
     # In validation, too, the states go on, from 0 for each sequence.
@@ -99,8 +97,8 @@ def test_chunks_as_long_as_the_sequences_are_full_backpropagation(series):
 
 
 def test_shuffled_chunks_are_refused(series):
-    chunks = SequenceChunks(*series, length=1, batch_size=1)
-    model = model_of(1, 1)
+    chunks = SequenceChunks(*series, length=1, batch_size=2)
+    model = model_of(1, 2)
     # TensorFlow wraps it into an error of its own.
     with pytest.raises(Exception, match="shuffle=False"):
         model.fit(chunks, callbacks=[ResetStates(12)], verbose=0)

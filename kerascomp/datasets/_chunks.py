@@ -31,7 +31,9 @@ class SequenceChunks(keras.utils.PyDataset):
         y: `(sequences, time, ...)`: a target at each step.
         length: Steps of a chunk, at least 1; divides the steps of `x`.
         batch_size: Sequences of a batch, at least 1; divides those of `x`,
-            since stateful layers know no other batch size.
+            since stateful layers know no other batch size. On TensorFlow at
+            least 2: there, Keras takes 1 for any number, which layers that
+            are stateful refuse.
         sample_weight: `(sequences, time)`, or None.
 
     Attributes:
@@ -98,24 +100,28 @@ class SequenceChunks(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.chunks = shape[1] // length
         self._batches = self.chunks * (shape[0] // batch_size)
-        self._next = 0
+        self._next: int | None = None  # While an epoch runs.
 
     def __len__(self) -> int:
         return self._batches
 
     def __getitem__(self, index: int) -> tuple:
-        # Keras reads the first batches twice to see their shapes.
-        if index > self._next:
+        if self._next is not None and index > self._next:
             raise ValueError(
                 "Chunks must be trained on in their order. Pass shuffle=False "
                 f"to fit. Received: batch {index} before batch {self._next}"
             )
-        self._next = max(self._next, index + 1)
+        if self._next is not None:
+            self._next = max(self._next, index + 1)
         group, chunk = divmod(index, self.chunks)
         rows = slice(group * self.batch_size, (group + 1) * self.batch_size)
         steps = slice(chunk * self.length, (chunk + 1) * self.length)
         return tuple(each[rows, steps] for each in self._arrays.values())
 
     def on_epoch_begin(self) -> None:
-        """Starts again at the first batch."""
+        """Has the batches read in their order from now on."""
         self._next = 0
+
+    def on_epoch_end(self) -> None:
+        """Lets the batches be read in any order again."""
+        self._next = None
