@@ -119,7 +119,7 @@ def main():
     model.compile(keras.optimizers.Adam(0.01), loss)
     model.fit(x, y, batch_size=32, epochs=epochs, verbose=0)
     decoder = kc.layers.ViterbiDecoder(kc.layers.bio_transitions(TAGS))
-    tagger = keras.Model(model.inputs, decoder(model.outputs[0]))
+    tagger = keras.Model(model.input, decoder(model.output))
     report("CRF", tagger.predict(x_test, verbose=0), x_test, y_test)
 
 

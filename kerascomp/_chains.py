@@ -61,7 +61,7 @@ def crf_log_likelihood(
         >>> # Two steps, two tags; to change the tag costs log(3).
         >>> change = np.array([[0.0, -np.log(3)], [-np.log(3), 0.0]])
         >>> value = crf_log_likelihood([[0, 0]], np.zeros((1, 2, 2)), change)
-        >>> round(float(np.exp(value[0])), 4)  # 1 / (1 + 1 + 1/3 + 1/3)
+        >>> round(float(np.exp(float(value[0]))), 4)  # 1 / (1 + 1 + 1/3 + 1/3)
         0.375
 
     Reference:
@@ -106,7 +106,9 @@ def crf_log_norm(
 
     Examples:
         >>> value = crf_log_norm(np.zeros((1, 3, 2)), np.zeros((2, 2)))
-        >>> round(float(np.exp(value[0])), 4)  # 2 * 2 * 2 paths of score 0.
+        >>> round(
+        ...     float(np.exp(float(value[0]))), 4
+        ... )  # 2 * 2 * 2 paths of score 0.
         8.0
 
     Reference:

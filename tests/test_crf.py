@@ -121,55 +121,49 @@ def test_of_equal_paths_it_finds_the_smallest_from_the_end():
     assert ties >= 2
 
 
-def test_gradients_equal_central_differences_and_marginals(tags):
+def packed_rows(emissions, transitions, start, end):
+    """Scores as a `CRF` layer packs them."""
+    rows = [transitions, start[:, None], end[:, None], emissions]
+    rows = np.concatenate(rows, axis=1)
+    column = np.concatenate([np.zeros((BATCH, TAGS + 2)), MASK], axis=1)
+    packed = np.concatenate([rows, column[..., None]], axis=-1)
+    return packed.astype("float32")
+
+
+def test_gradients_equal_central_differences(tags):
     given = parts(3)
     weights = np.arange(1.0, BATCH + 1)
-    sizes = np.cumsum([each[0].size for each in given])[:-1]
-    shapes = [each.shape[1:] for each in given]
-
-    def split(flat):
-        return [
-            each.reshape((-1, *shape))
-            for each, shape in zip(
-                np.split(flat, sizes, axis=1), shapes, strict=True
-            )
-        ]
 
     def value(packed):
         chain = crf_unpack(packed)
         total = crf_log_norm(*chain) - 2 * crf_sequence_score(tags, *chain)
         return ops.sum(total * ops.cast(weights, "float32"))
 
-    column = np.concatenate(
-        [np.zeros((BATCH, TAGS + 2, 1)), MASK[..., None]], axis=1
-    )
-    emissions, transitions, start, end = given
-    rows = [transitions, start[:, None], end[:, None], emissions]
-    rows = np.concatenate(rows, axis=1)
-    packed = np.concatenate([rows, column], axis=-1).astype("float32")
-    received = crf_unpack(gradient(value, packed))
-    received = np.concatenate(
-        [ops.convert_to_numpy(r).reshape(BATCH, -1) for r in received[:4]], 1
-    )
-    flat = np.concatenate([each.reshape(BATCH, -1) for each in given], 1)
-    for b in range(BATCH):
-        own = tags[b][MASK[b]]
+    received = gradient(value, packed_rows(*given))
+    assert (received[..., -1] == 0).all()  # The mask has none.
+    received = arrays(crf_unpack(received))
+    for b, (own, mask) in enumerate(zip(tags, MASK, strict=True)):
+        for place, part in enumerate(given):
 
-        def exact(x, b=b, own=own):
-            emissions, *others = (each[0] for each in split(x[None]))
-            chain = emissions[MASK[b]], *others
-            if not len(own):
-                return 0.0
-            return reference.log_norm(*chain) - 2 * reference.score(own, *chain)
+            def exact(x, b=b, place=place, own=own[mask], mask=mask):
+                chain = [each[b].astype("float64") for each in given]
+                chain[place] = x
+                chain[0] = chain[0][mask]
+                norm = reference.log_norm(*chain)
+                return norm - 2 * reference.score(own, *chain)
 
-        expected = weights[b] * central_difference(exact, flat[b])
-        # Of the reference's differences, times the weights of up to 8.
-        np.testing.assert_allclose(received[b], expected, atol=2e-5)
-    by_emissions = gradient(
-        lambda e: ops.sum(crf_log_norm(e, *given[1:], MASK)), given[0]
+            expected = weights[b] * central_difference(exact, part[b])
+            # Of float32 and of the differences, times up to 8.
+            np.testing.assert_allclose(received[place][b], expected, atol=2e-5)
+
+
+def test_the_gradient_of_the_sum_over_paths_is_the_marginals():
+    emissions, *others = parts(3)
+    received = gradient(
+        lambda e: ops.sum(crf_log_norm(e, *others, MASK)), emissions
     )
-    p = ops.convert_to_numpy(crf_marginals(*given, MASK))
-    np.testing.assert_allclose(by_emissions, p, atol=1e-6)
+    p = ops.convert_to_numpy(crf_marginals(emissions, *others, MASK))
+    np.testing.assert_allclose(received, p, atol=1e-6)
 
 
 def test_a_score_of_minus_infinity_forbids():
@@ -412,22 +406,33 @@ def test_it_learns_what_no_tag_by_itself_can_and_survives_saving(rng, tmp_path):
     assert accuracy > 0.93 > baseline + 0.05
     x, y = data[1]
     allowed = bio_transitions(["O", "B-x", "I-x"])
-    tags = keras.Model(model.inputs, ViterbiDecoder(allowed)(model.outputs[0]))
+    tags = keras.Model(model.input, ViterbiDecoder(allowed)(model.output))
     found = tags.predict(x, verbose=0)
     real = (x > 0).any(-1)
     assert (found[real] == y[real]).mean() > 0.93
     assert (found[~real] == -1).all()
     starts = np.pad(found, [(0, 0), (1, 0)])[:, :-1]
     assert not ((found == 2) & (starts <= 0)).any()
-    report = export.export_model(tags, tmp_path, sample=x[:3])["formats"]
-    assert report["keras"]["status"] == "passed", report
-    assert report["tf_saved_model"]["status"] != "failed", report
     model.save(tmp_path / "whole.keras")
     twin = keras.models.load_model(tmp_path / "whole.keras")
     assert twin.evaluate(x, y, verbose=0) == pytest.approx(
         model.evaluate(x, y, verbose=0), 1e-5
     )
     assert twin.train_on_batch(x, y)[0] > 0
+
+
+@pytest.mark.slow  # Serves in a process of its own.
+def test_a_tagger_is_exported(rng, tmp_path):
+    inputs = keras.Input((None, 4))
+    crf = CRF(TAGS, transition_initializer="he_normal")
+    scores = crf(keras.layers.Masking()(inputs))
+    allowed = np.triu(np.ones((TAGS, TAGS), bool)).tolist()
+    tagger = keras.Model(inputs, ViterbiDecoder(allowed)(scores))
+    x = rng.normal(size=(5, 9, 4)).astype("float32")
+    x[2, 6:] = 0
+    report = export.export_model(tagger, tmp_path, sample=x)["formats"]
+    assert report["keras"]["status"] == "passed", report
+    assert report["tf_saved_model"]["status"] != "failed", report
 
 
 def test_mixed_precision_sums_in_float32(rng):

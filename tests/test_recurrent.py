@@ -123,7 +123,7 @@ def test_it_reads_digits_row_by_row(kind, tmp_path):
     linear_model = pytest.importorskip("sklearn.linear_model")
     images, y = datasets.load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8).astype("float32") / 16
-    train, test = slice(0, 1200), slice(1200, None)
+    train, test = slice(0, 900), slice(900, None)
     blind = linear_model.LogisticRegression(max_iter=1000)
     blind.fit(images[train].sum(1), y[train])
     baseline = blind.score(images[test].sum(1), y[test])
@@ -136,7 +136,7 @@ def test_it_reads_digits_row_by_row(kind, tmp_path):
     )
     loss = "sparse_categorical_crossentropy"
     model.compile(keras.optimizers.Adam(0.02), loss, metrics=["accuracy"])
-    model.fit(images[train], y[train], batch_size=60, epochs=4, verbose=0)
+    model.fit(images[train], y[train], batch_size=30, epochs=4, verbose=0)
     accuracy = model.evaluate(images[test], y[test], verbose=0)[1]
     assert accuracy > max(baseline, 0.8)
     model.save(tmp_path / "model.keras")

@@ -187,7 +187,7 @@ class ViterbiDecoder(keras.layers.Layer):
     """Turns the scores of a `CRF` layer into tags.
 
     Use it to predict with, and to export, a trained model:
-    `keras.Model(model.inputs, ViterbiDecoder()(model.outputs[0]))`. It has no
+    `keras.Model(model.input, ViterbiDecoder()(model.output))`. It has no
     weights, and its output no gradient, so leave it out of training.
 
     Args:
@@ -216,7 +216,7 @@ class ViterbiDecoder(keras.layers.Layer):
         >>> x = np.array([[[1.0, 0.0], [0.0, 3.0], [2.0, 0.0]]])
         >>> tagger.predict(x, verbose=0).tolist()
         [[0, 1, 0]]
-        >>> crf.transitions.assign([[0.0, -4.0], [-4.0, 0.0]])
+        >>> changed = crf.transitions.assign([[0.0, -4.0], [-4.0, 0.0]])
         >>> tagger.predict(x, verbose=0).tolist()  # To change costs 4.
         [[0, 0, 0]]
 
