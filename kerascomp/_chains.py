@@ -527,9 +527,8 @@ def _sum_where(condition: Any, values: Any, axis: Any) -> Any:
 def _in_range(tags: Any, mask: Any, size: int) -> Any:
     """Whether each is a tag; raises for one that is not, where it is seen."""
     is_tag = ops.logical_and(tags >= 0, tags < size)
-    seen = [_numerics.readable(each) for each in (tags, mask)]
-    if all(each is not None for each in seen):
-        found, real = seen
+    found, real = _numerics.readable(tags), _numerics.readable(mask)
+    if found is not None and real is not None:
         bad = real & ~((found >= 0) & (found < size))
         if bad.any():
             raise ValueError(
