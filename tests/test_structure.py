@@ -35,7 +35,7 @@ LAYERS = (
         "initializers",
         "activations",
     ),
-    ("distances", "datasets"),
+    ("distances", "datasets", "_chains"),
     (
         "_registry",
         "_validation",

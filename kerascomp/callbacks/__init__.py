@@ -14,6 +14,7 @@ from kerascomp.callbacks._noise_scale import GradientNoiseScale
 from kerascomp.callbacks._range_test import LearningRateRangeTest
 from kerascomp.callbacks._rate_logger import LearningRateLogger
 from kerascomp.callbacks._schedule import ScheduleLearningRate, WarmupCosine
+from kerascomp.callbacks._states import ResetStates
 from kerascomp.callbacks._through_time import GradientThroughTime
 from kerascomp.callbacks._time_stopping import TimeStopping
 from kerascomp.callbacks._unfreezing import GradualUnfreezing
@@ -39,4 +40,5 @@ __all__ = [
     "GradualUnfreezing",
     "StochasticWeightAveraging",
     "TimeStopping",
+    "ResetStates",
 ]

@@ -1,9 +1,11 @@
 """Layers that Keras lacks."""
 
+from kerascomp._chains import bio_transitions, crf_log_likelihood, crf_log_norm, crf_marginals, crf_sequence_score, crf_unpack, viterbi_decode
 from kerascomp.layers._activations import Maxout, RReLU, Snake, TLU
 from kerascomp.layers._attention import SqueezeExcite
 from kerascomp.layers._augmentation import RandomJitter, RandomScaling, SpecAugment
 from kerascomp.layers._cosine import CosineDense
+from kerascomp.layers._crf import CRF, ViterbiDecoder
 from kerascomp.layers._crossing import PolynomialCrossing
 from kerascomp.layers._drop_block import DropBlock1D, DropBlock2D
 from kerascomp.layers._drop_path import DropPath
@@ -14,6 +16,7 @@ from kerascomp.layers._noisy import NoisyDense
 from kerascomp.layers._normalization import BatchRenormalization, FilterResponseNormalization, GhostBatchNormalization
 from kerascomp.layers._pooling import BlurPooling2D, GeneralizedMeanPooling, SpatialPyramidPooling2D
 from kerascomp.layers._position import SinusoidalPositionEncoding
+from kerascomp.layers._recurrent import LayerNormLSTMCell, PeepholeLSTMCell
 from kerascomp.layers._uncertainty import ConcreteDropout, MonteCarloDropout, predict_with_uncertainty
 from kerascomp.layers._unpooling import MaxPoolingWithIndices2D, MaxUnpooling2D
 from kerascomp.layers._upsampling import SubpixelUpsampling2D
@@ -55,4 +58,15 @@ __all__ = [
     "SpecAugment",
     "RandomJitter",
     "RandomScaling",
+    "LayerNormLSTMCell",
+    "PeepholeLSTMCell",
+    "CRF",
+    "ViterbiDecoder",
+    "crf_unpack",
+    "crf_log_likelihood",
+    "crf_log_norm",
+    "crf_sequence_score",
+    "crf_marginals",
+    "viterbi_decode",
+    "bio_transitions",
 ]
