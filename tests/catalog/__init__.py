@@ -11,6 +11,7 @@ from catalog import (
     losses,
     metric_learning,
     metrics,
+    preprocessing,
     regularizers,
     schedules,
 )
@@ -23,6 +24,7 @@ CASES = [
         losses,
         metric_learning,
         metrics,
+        preprocessing,
         regularizers,
         schedules,
         callbacks,
