@@ -73,22 +73,17 @@ def test_steps_end_an_endless_source():
         (iter([]), ValueError, "has no samples"),
         (X[:0], ValueError, "has no samples"),
         ([X, X[:, :1]], ValueError, "All batches must have 2 features"),
-        (X.astype(str), ValueError, r"StringLookup|columns"),
         (np.array([["a", "b"]]), ValueError, "StringLookup"),
-        ([X, [[1, INF]]], ValueError, r"columns \[1\] hold infinite"),
+        ([X, [[1, INF]]], ValueError, r"columns \[1\] hold values that are"),
         ([X, [[NAN, 1]]], ValueError, r"columns \[0\] hold missing"),
         (X * [[0, 1]], ValueError, r"columns \[0\] do not vary"),
         (1e7 + X / 1e7, ValueError, r"columns \[0, 1\] do not vary"),
-        (X * 1e38 * 10, ValueError, "must be finite in float32"),
+        (X * 1e39, ValueError, r"columns \[0, 1\] hold values that are"),
     ],
 )
 def test_data_that_does_not_fit_is_refused(data, error, message):
     layer = layers.MinMaxScaling()
     layer.adapt(X)
-    if "dtype" in str(getattr(data, "dtype", "")):
-        return
-    if getattr(data, "dtype", None) is not None and data.dtype.kind == "U":
-        data = np.char.add(data, "!")
     with pytest.raises(error, match=message):
         layer.adapt(data)
     # A failed attempt leaves the layer as it was.
@@ -118,8 +113,8 @@ def test_data_that_does_not_fit_is_refused(data, error, message):
         (layers.PCA(), np.arange(6).reshape(2, 3), "at least as many training"),
         (layers.PCA(whiten=True), X[:, :1] * [[1, 2]], "1 of 2 directions"),
         (layers.ZCAWhitening(), X[:, :1] * [[1, 2]], "1 of 2 directions"),
-        (layers.PCA(), X + [[0, NAN]], r"columns \[1\] hold missing"),
-        (layers.TargetEncoding(4), X[:, :1], r"batches `\(x, y\)`"),
+        (layers.PCA(), X * [[1, NAN]], r"columns \[1\] hold missing"),
+        (layers.TargetEncoding(10), X[:, :1], r"batches `\(x, y\)`"),
     ],
 )
 def test_each_layer_refuses_what_it_cannot_fit(layer, data, message):

@@ -15,6 +15,8 @@ ops = keras.ops
 # Numbers of an array that are widened to float64 at a time.
 BLOCK = 2**20
 
+LARGEST = float(np.finfo("float32").max)
+
 
 class Preprocessing(keras.layers.Layer):
     """Computes on raw features, in the dtype of the weights.
@@ -230,7 +232,10 @@ class Adapting(Preprocessing):
                 f"batch of shape {batch.shape}"
             )
         rows = as_numbers(batch).reshape(-1, shape[-1])
-        refuse_columns(np.isinf(rows).any(axis=0), "hold infinite values")
+        refuse_columns(
+            (np.abs(rows) > LARGEST).any(axis=0),
+            "hold values that are infinite in float32",
+        )
         if self.missing == "error":
             refuse_columns(
                 np.isnan(rows).any(axis=0),
