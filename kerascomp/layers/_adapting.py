@@ -76,7 +76,6 @@ class Adapting(Preprocessing):
     ):
         super().__init__(**kwargs)
         self.statistics = statistics
-        self.built = False
         self._known_as_adapted = False
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
@@ -248,7 +247,6 @@ class Adapting(Preprocessing):
     def _store(self, values: dict[str, np.ndarray], shape: Any) -> None:
         if not self.built:
             self.build(shape)
-            self.built = True
         for name, value in values.items():
             expected = tuple(getattr(self, name).shape)
             if value.shape != expected:
@@ -365,4 +363,6 @@ def are_equal(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def _constant(shape: tuple, dtype: Any, value: Any) -> Any:
-    return ops.broadcast_to(ops.convert_to_tensor(value, dtype), shape)
+    # A copy: torch cannot assign to a tensor that is broadcast.
+    array = np.broadcast_to(np.asarray(value, "float64"), shape).copy()
+    return ops.convert_to_tensor(array, dtype)

@@ -111,7 +111,7 @@ class PCA(_adapting.Adapting):
         # What `variance_fraction` comes to.
         self._found_dim: int | None = None
         if statistics is not None and variance_fraction is not None:
-            self._found_dim = len(statistics["components"])
+            self._found_dim = len(statistics.get("components", ()))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -178,9 +178,8 @@ class QuantileTransform(_adapting.Adapting):
     def _at(self, index: Any) -> Any:
         """The quantiles at an index of each feature."""
         offsets = np.arange(self._features, dtype="int32") * self.num_quantiles
-        return ops.take(
-            ops.reshape(self.quantiles, (-1,)), index + offsets, axis=0
-        )
+        table = ops.reshape(self.quantiles, (-1,))
+        return ops.take(table, ops.add(index, offsets), axis=0)
 
     def _rank(self, x: Any, before: Any) -> Any:
         """Counts the quantiles before each number, by halving."""

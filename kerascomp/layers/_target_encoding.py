@@ -251,7 +251,8 @@ class TargetEncoding(_adapting.Adapting):
         row = ops.where(missing, float(self.num_categories + MISSING), row)
         offsets = np.arange(columns, dtype="int32") * (self.num_categories + 2)
         table = ops.reshape(self.encodings, (-1, targets))
-        encoded = ops.take(table, ops.cast(row, "int32") + offsets, axis=0)
+        index = ops.add(ops.cast(row, "int32"), offsets)
+        encoded = ops.take(table, index, axis=0)
         shape = (*ops.shape(x)[:-1], columns * targets)
         return ops.reshape(encoded, shape)
 
