@@ -58,6 +58,24 @@ def segment_sum(values: Any, segments: Any, num_segments: int) -> Any:
     return keras.ops.segment_sum(values, segments, num_segments=num_segments)
 
 
+def value_of(variable: Any) -> np.ndarray | None:
+    """Returns the numbers of a variable, also while a program is traced.
+
+    None where they are out of reach, as in the training of JAX, which takes
+    them out of the variables.
+    """
+    try:
+        if backend() == "tensorflow":
+            import tensorflow as tf
+
+            with tf.init_scope():
+                return keras.ops.convert_to_numpy(variable.value)
+        with keras.StatelessScope():  # Hides the values that are traced.
+            return keras.ops.convert_to_numpy(variable.value)
+    except Exception:  # Every backend has its own error.
+        return None
+
+
 def optimizers_of(optimizer: Any) -> list:
     """Returns the optimizers that hold a learning rate, wrappers removed."""
     inner = getattr(optimizer, "inner_optimizer", None)

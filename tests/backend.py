@@ -79,3 +79,27 @@ def central_difference(function, x, step=1e-3):
         delta[index] = step
         result[index] = (function(x + delta) - function(x - delta)) / (2 * step)
     return result
+
+
+def dataset(x, batch_size):
+    """Returns batches as the data set of the backend, of pairs with x twice.
+
+    JAX has none of its own: a generator.
+    """
+    if NAME == "tensorflow":
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices((x, x)).batch(batch_size)
+    if NAME == "torch":
+        import torch
+
+        x = torch.from_numpy(x)
+        pairs = torch.utils.data.TensorDataset(x, x)
+        return torch.utils.data.DataLoader(pairs, batch_size)
+    import jax
+
+    slices = range(0, len(x), batch_size)
+    parts = (
+        jax.numpy.asarray(x[start : start + batch_size]) for start in slices
+    )
+    return ((part, part) for part in parts)
