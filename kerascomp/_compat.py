@@ -266,6 +266,8 @@ def _tensorflow_seeds() -> random.Random | None:
     from tensorflow.python.eager import context
 
     return getattr(context.context(), "_rng", None)
+
+
 def dense(gradient: Any) -> Any:
     """Returns a gradient as a tensor, duplicate rows of an embedding summed.
 

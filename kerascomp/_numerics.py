@@ -197,6 +197,8 @@ def randomized_leaky(
             ops.shape(x), lower, upper, dtype=x.dtype, seed=seed
         )
     return ops.where(x < 0, slope * x, x)
+
+
 def largest(x: Any, axis: int, keepdims: bool = False) -> Any:
     """Returns the maximum along an axis; 0 along one of length 0.
 

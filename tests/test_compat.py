@@ -76,6 +76,8 @@ def test_accumulation_tells_sums_and_the_steps_that_update():
         optimizer.apply(gradients, variables)
     assert ends == [False, True, False]
     assert _compat.accumulation(keras.optimizers.SGD()) is None
+
+
 def test_a_schedule_is_called_with_the_step_counter():
     steps = []
 

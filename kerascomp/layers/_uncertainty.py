@@ -291,9 +291,7 @@ def predict_with_uncertainty(
         without the noise of the data.
     """
     _validation.at_least("passes", passes, 1)
-    random = [
-        layer for layer in _compat.flattened(model) if _is_random(layer)
-    ]
+    random = [layer for layer in _compat.flattened(model) if _is_random(layer)]
     _require_random(model, random)
     with contextlib.ExitStack() as stack:
         for layer in random:

@@ -11,6 +11,4 @@ MODULES = [
     importlib.import_module(f"catalog.{found.name}")
     for found in pkgutil.iter_modules(__path__)
 ]
-CASES = [
-    case for module in MODULES for case in getattr(module, "CASES", ())
-]
+CASES = [case for module in MODULES for case in getattr(module, "CASES", ())]
