@@ -150,7 +150,10 @@ def untested_arguments(cases: Iterable[Case]) -> dict[str, list[str]]:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as JSON would hold it, Keras objects as configs."""
+    """Returns a value as JSON would hold it, Keras objects as configs.
+
+    What cannot be saved, as callbacks may take, equals itself alone.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
@@ -159,4 +162,7 @@ def plain(value: Any) -> Any:
         return [plain(entry) for entry in value]
     if value is inspect.Parameter.empty:
         return {"no": "default"}
-    return plain(keras.saving.serialize_keras_object(value))
+    try:
+        return plain(keras.saving.serialize_keras_object(value))
+    except TypeError:
+        return {"object": id(value)}
