@@ -38,7 +38,8 @@ class LearningRateRangeTest(_record.Recorder):
         s = (1 - smoothing) sum_i smoothing^(n - i) loss_i / (1 - smoothing^n)
 
     With `smoothing = 0` it is the loss itself. The suggestions are read off
-    the smoothed loss:
+    the smoothed loss, without the first smoothing / (1 - smoothing) steps (but
+    a quarter at most), whose average is still one of few losses:
 
     - `"valley"`: the middle of the longest fall;
     - `"steepest"`: where it falls fastest over the logarithm of the rate;
@@ -221,9 +222,12 @@ class LearningRateRangeTest(_record.Recorder):
     def suggestions(self) -> dict[str, float | None]:
         """All suggestions by name; None where the loss never falls."""
         history = self.history
-        finite = np.isfinite(history["smoothed_loss"])
-        rates = history["learning_rate"][finite]
-        losses = history["smoothed_loss"][finite]
+        kept = np.isfinite(history["smoothed_loss"])
+        # An average of so few losses falls by chance.
+        young = round(self.smoothing / (1 - self.smoothing))
+        kept[: min(young, len(kept) // 4)] = False
+        rates = history["learning_rate"][kept]
+        losses = history["smoothed_loss"][kept]
         return {name: read(rates, losses) for name, read in SUGGESTIONS.items()}
 
     @property
