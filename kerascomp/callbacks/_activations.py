@@ -31,9 +31,8 @@ class ActivationMonitor(_epochs.EpochMonitor):
     Use it where a network learns slowly or not at all: a unit that is dead or
     saturated for every sample has a gradient of 0 and does not come back. The
     probe runs through a forward pass of its own (compiled, but on torch), in
-    inference mode
-    (no dropout, moving statistics in batch normalization); the weights and
-    the training are left alone.
+    inference mode: no dropout, moving statistics in batch normalization. The
+    weights and the training are left alone.
 
     A rectified unit (`relu`, `relu6`, the layer `ReLU` without a negative
     slope) is dead if it is 0 for the whole probe batch. A unit is an entry
