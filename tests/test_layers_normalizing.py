@@ -259,7 +259,7 @@ def test_batch_renormalization_without_room_is_batch_normalization(rng):
             close(mine, other)
 
     # The batch's statistics are constants where the limits bind or not.
-    mix = rng.normal(size=x.shape).astype("float32")
+    mix = ops.convert_to_tensor(rng.normal(size=x.shape), "float32")
     layer = BatchRenormalization(1.5, 0.7, epsilon=1e-2)
     layer.build(x.shape)
     received = gradient(lambda x: ops.sum(layer(x, training=True) * mix), x)

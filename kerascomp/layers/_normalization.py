@@ -354,8 +354,9 @@ class GhostBatchNormalization(_BatchStatistics):
         batch = ops.shape(x)[0]
         size = self.virtual_batch_size
         shape = ops.shape(x)[1:]
-        known = isinstance(batch, int)
-        if known and batch < size:
+        known = not ops.is_tensor(batch)
+        # On JAX a symbol stands for it while shapes are inferred.
+        if known and (not isinstance(batch, int) or batch < size):
             return [x[None]]
         if known and batch % size == 0:
             return [ops.reshape(x, (-1, size, *shape))]
