@@ -22,8 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Studies over batch size, learning rate and dropout, and their "
-    "reports.",
+    help="Studies over batch size, learning rate and dropout, their reports, "
+    "and range tests.",
 )
 
 
@@ -36,6 +36,49 @@ class Algorithm(enum.StrEnum):
     HYPERBAND = "hyperband"
 
 
+class Ramp(enum.StrEnum):
+    """How a range test raises the learning rate."""
+
+    EXPONENTIAL = "exponential"
+    LINEAR = "linear"
+
+
+class Picture(enum.StrEnum):
+    """The format of a picture."""
+
+    SVG = "svg"
+    PNG = "png"
+
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="digits, breast_cancer, wine or diabetes (work offline); "
+        "mnist, fashion_mnist, cifar10 or california_housing; or a .csv, "
+        ".csv.gz or .npz file.",
+        show_default=False,
+    ),
+]
+Target = Annotated[
+    str | None, typer.Option(help="Column to predict, for CSV files.")
+]
+Missing = Annotated[
+    str,
+    typer.Option(
+        metavar="HOW",
+        help="Empty numbers in CSV files: refuse them, or fill them with "
+        "the median and mark them.",
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="auto, mlp, cnn, gru, or file.py:function for a function "
+        "that takes KerasTuner's hyperparameters and returns a compiled "
+        "model.",
+    ),
+]
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of an error.")
 ]
@@ -57,35 +100,10 @@ def root(
 
 @app.command()
 def study(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help="digits, breast_cancer, wine or diabetes (work offline); "
-            "mnist, fashion_mnist, cifar10 or california_housing; or a .csv, "
-            ".csv.gz or .npz file.",
-            show_default=False,
-        ),
-    ],
-    target: Annotated[
-        str | None, typer.Option(help="Column to predict, for CSV files.")
-    ] = None,
-    missing: Annotated[
-        str,
-        typer.Option(
-            metavar="HOW",
-            help="Empty numbers in CSV files: refuse them, or fill them with "
-            "the median and mark them.",
-        ),
-    ] = "refuse",
-    model: Annotated[
-        str,
-        typer.Option(
-            help="auto, mlp, cnn, gru, or file.py:function for a function "
-            "that takes KerasTuner's hyperparameters and returns a compiled "
-            "model.",
-        ),
-    ] = "auto",
+    data: Data,
+    target: Target = None,
+    missing: Missing = "refuse",
+    model: Model = "auto",
     algorithm: Annotated[
         Algorithm,
         typer.Option(
@@ -200,6 +218,60 @@ def study(
     """
     options = dict(locals())
     _run("study", options)
+
+
+@app.command()
+def lr_range(
+    data: Data,
+    target: Target = None,
+    missing: Missing = "refuse",
+    model: Model = "auto",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Samples in a batch.")
+    ] = 32,
+    dropout: Annotated[
+        float | None, typer.Option(help="Dropout rate of the model.")
+    ] = None,
+    minimum: Annotated[
+        float, typer.Option(help="Learning rate of the first step.")
+    ] = 1e-6,
+    maximum: Annotated[
+        float, typer.Option(help="Learning rate of the last step.")
+    ] = 10.0,
+    steps: Annotated[int, typer.Option(min=2, help="Number of steps.")] = 200,
+    ramp: Annotated[
+        Ramp, typer.Option(metavar="HOW", help="exponential or linear.")
+    ] = Ramp.EXPONENTIAL,
+    smoothing: Annotated[
+        float, typer.Option(help="Weight of the past losses, below 1.")
+    ] = 0.9,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where table and plot are written. [default: "
+            "runs/DATA-lr-range]"
+        ),
+    ] = None,
+    picture: Annotated[
+        Picture, typer.Option(metavar="FORMAT", help="svg or png.")
+    ] = Picture.SVG,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Decides split, weights and batches.")
+    ] = 0,
+    debug: Debug = False,
+) -> None:
+    """Suggest a learning rate from one short run that raises it.
+
+    Prints the suggestions, and writes `range.csv` and a plot: look at it
+    before you believe them.
+
+    Examples:
+
+        kerascomp lr-range digits
+
+        kerascomp lr-range prices.csv --target price --model my_model.py:build
+    """
+    _run("lr-range", dict(locals()))
 
 
 @app.command()

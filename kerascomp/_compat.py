@@ -6,8 +6,9 @@ Every private name used here says why nothing public serves, and
 
 import contextlib
 import functools
-from collections.abc import Iterator
-from typing import Any
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -166,6 +167,168 @@ class OptimizerState:
         self._wrapper = self._model.train_function = train_function
 
 
+def optimizer_values(model: Any, variables: list) -> list[float]:
+    """Returns variables of `model.optimizer` between the steps of a `fit`.
+
+    Private: on JAX, `fit` carries the state outside of the variables, and
+    `Callback.model` would write all of it back.
+    """
+    state = getattr(model, "_jax_state", None)
+    if not state or getattr(model, "_jax_state_synced", True):
+        return [float(keras.ops.convert_to_numpy(v)) for v in variables]
+    carried = state["optimizer_variables"]
+    places = {id(v): n for n, v in enumerate(model.optimizer.variables)}
+    return [float(np.asarray(carried[places[id(v)]])) for v in variables]
+
+
+def step_counter(optimizer: Any) -> Any:
+    """Returns the variable that a schedule of an optimizer is called with.
+
+    Private: `iterations` is no variable under gradient accumulation, where
+    schedules count the steps between two updates, too.
+    """
+    return optimizer._iterations
+
+
+class RandomState:
+    """The random states outside of models, as they are when it is made.
+
+    Those of Python, NumPy and Keras, and what the backend keeps itself.
+    """
+
+    def __init__(self) -> None:
+        self._python = random.getstate()
+        self._numpy = np.random.get_state()  # noqa: NPY002 (Keras shuffles by it)
+        self._keras = _global_seed_generator()
+        self._keras_state = None
+        if self._keras is not None:
+            state = keras.ops.convert_to_numpy(self._keras.state)
+            self._keras_state = np.array(state)
+        self._backend = _backend_random_state()
+
+    def restore(self) -> None:
+        """Sets all of them back."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)  # noqa: NPY002
+        if self._keras is not None:
+            self._keras.state.assign(self._keras_state)
+        _restore_backend_random_state(self._backend)
+
+
+def _global_seed_generator() -> Any:
+    """Returns the generator of random functions without a seed, or None.
+
+    Private: nothing public tells its state without making a new one.
+    """
+    from keras.src.backend.common import global_state
+
+    return global_state.get_global_attribute("global_seed_generator")
+
+
+def _backend_random_state() -> Any:
+    if backend() == "tensorflow":
+        seeds = _tensorflow_seeds()
+        return seeds and seeds.getstate()
+    if backend() == "torch":
+        import torch
+
+        return torch.get_rng_state(), torch.cuda.get_rng_state_all()
+    return None  # JAX has none.
+
+
+def _restore_backend_random_state(state: Any) -> None:
+    if backend() == "tensorflow":
+        seeds = _tensorflow_seeds()
+        if state is None or seeds is None:
+            return
+        seeds.setstate(state)
+        from tensorflow.python import pywrap_tfe
+        from tensorflow.python.eager import context
+
+        # A compiled operation goes on with the numbers of its seed.
+        handle = context.context()._context_handle
+        if handle is not None:
+            pywrap_tfe.TFE_ContextClearCaches(handle)
+    elif backend() == "torch":
+        import torch
+
+        torch.set_rng_state(state[0])
+        torch.cuda.set_rng_state_all(state[1])
+
+
+def _tensorflow_seeds() -> random.Random | None:
+    """Returns where TensorFlow draws the seeds of unseeded operations.
+
+    None before `tf.random.set_seed`: then they depend on nothing.
+
+    Private: `tf.random.set_seed` can only start it anew.
+    """
+    from tensorflow.python.eager import context
+
+    return getattr(context.context(), "_rng", None)
+def dense(gradient: Any) -> Any:
+    """Returns a gradient as a tensor, duplicate rows of an embedding summed.
+
+    `keras.ops.convert_to_tensor` leaves TensorFlow's `IndexedSlices` as it is.
+    """
+    if backend() != "tensorflow":
+        return gradient
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(gradient)
+
+
+def shared_step(model: Any, shares: list[float]) -> Callable:
+    """Returns a `train_step` that takes a share of each variable's update.
+
+    Args:
+        model: What trains. Its own step runs inside.
+        shares: In the order of `model.trainable_variables`. Those of share 0
+            keep their bits, and of share 1 what the step gave them.
+    """
+    original = model.train_step
+    slowed = [
+        (variable, share)
+        for variable, share in zip(
+            model.trainable_variables, shares, strict=True
+        )
+        if share != 1
+    ]
+
+    def pure(state: Any, data: Any) -> Any:
+        logs, (new, *others) = original(state, data)
+        triples = zip(state[0], new, shares, strict=True)
+        return logs, ([_between(*each) for each in triples], *others)
+
+    def assigning(data: Any) -> Any:
+        before = [keras.ops.copy(_value(v)) for v, _ in slowed]
+        logs = original(data)
+        for (variable, share), old in zip(slowed, before, strict=True):
+            variable.assign(_between(old, _value(variable), share))
+        return logs
+
+    return pure if backend() == "jax" else assigning
+
+
+def _value(variable: Any) -> Any:
+    return keras.ops.stop_gradient(keras.ops.convert_to_tensor(variable))
+
+
+def _between(old: Any, new: Any, share: float) -> Any:
+    if share in (0, 1):
+        return new if share else old
+    return old + share * (new - old)
+
+
+def replicas() -> int:
+    """Returns over how many replicas `tf.distribute` trains here."""
+    if backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def loss_arguments(loss: Any) -> dict | None:
     """Returns the arguments of the function that a loss wraps, else None.
 
@@ -227,6 +390,26 @@ def sublayers(layer: Any) -> list:
     return list(layer._flatten_layers(recursive=False, include_self=False))
 
 
+def flattened(layer: Any) -> list:
+    """Returns a layer and all layers inside it, however deep, each once."""
+    found: dict[int, Any] = {}
+    stack = [layer]
+    while stack:
+        layer = stack.pop()
+        if id(layer) not in found:
+            found[id(layer)] = layer
+            stack.extend(reversed(sublayers(layer)))
+    return [*found.values()]
+
+
+def programs_read_variables() -> bool:
+    """Whether a compiled program reads variables that it was not given.
+
+    Else their values are constants in it.
+    """
+    return backend() == "tensorflow"
+
+
 def takes_training(layer: Any) -> bool:
     """Whether `call` has an argument `training`.
 
@@ -251,6 +434,83 @@ def optimizer_targets(optimizer: Any) -> list:
     Private: nothing public tells.
     """
     return list(optimizer._trainable_variables)
+
+
+class Accumulation(NamedTuple):
+    """What an optimizer holds between two updates.
+
+    Attributes:
+        steps: Gradients in an update.
+        ends: Whether the present call of the optimizer updates.
+        gradients: The sums so far, in the order of `optimizer_targets`.
+    """
+
+    steps: int
+    ends: Any
+    gradients: list
+
+
+def accumulation_steps(optimizer: Any) -> int:
+    """Returns how many gradients an optimizer averages for an update.
+
+    Raises:
+        ValueError: If those inside a `MultiOptimizer` differ.
+    """
+    found = {
+        each.gradient_accumulation_steps or 1
+        for each in optimizers_of(optimizer)
+    }
+    if len(found) > 1:
+        raise ValueError(
+            "The optimizers of a model must have the same "
+            f"`gradient_accumulation_steps`. Received: {sorted(found)}"
+        )
+    return found.pop() if found else 1
+
+
+def accumulation(optimizer: Any) -> Accumulation | None:
+    """Returns the state of an optimizer that accumulates, else None.
+
+    Private: nothing public tells the sums, nor the steps without an update.
+    """
+    steps = accumulation_steps(optimizer)
+    if steps == 1:
+        return None
+    inner = optimizers_of(optimizer)
+    sums = {
+        # Those that a gradient overwrites have none.
+        place: 0.0 if own is None else keras.ops.convert_to_tensor(own)
+        for each, places in optimized_places(optimizer)
+        for place, own in zip(places, each._accumulated_gradients, strict=True)
+    }
+    ends = keras.ops.equal((inner[0]._iterations + 1) % steps, 0)
+    return Accumulation(steps, ends, [sums[n] for n in sorted(sums)])
+
+
+def optimized_places(optimizer: Any) -> list[tuple[Any, list[int]]]:
+    """Returns the optimizers inside a built one, with the places of theirs.
+
+    Private: as in `optimizer_targets`.
+    """
+    places = {id(v): n for n, v in enumerate(optimizer_targets(optimizer))}
+    return [
+        (each, [places[id(v)] for v in optimizer_targets(each)])
+        for each in optimizers_of(optimizer)
+        if each.built
+    ]
+
+
+def clip_values(optimizer: Any) -> list:
+    """Returns the `clipvalue` for each variable of a built optimizer.
+
+    None where the optimizer clips by a norm, which goes first, or not at all.
+    """
+    limits = [None] * len(optimizer_targets(optimizer))
+    for each, places in optimized_places(optimizer):
+        for place in places:
+            if not (each.clipnorm or each.global_clipnorm):
+                limits[place] = each.clipvalue
+    return limits
 
 
 RANDOM_FUNCTIONS = (

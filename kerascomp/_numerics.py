@@ -115,6 +115,98 @@ def _threshold(z: Any) -> Any:
     return ops.max(candidates, axis=-1, keepdims=True)
 
 
+def entmax15(x: Any, axis: int = -1) -> Any:
+    """Returns 1.5-entmax: sparser than softmax, smoother than sparsemax.
+
+    Args:
+        x: Float tensor.
+        axis: The axis whose entries sum to 1.
+
+    Returns:
+        A tensor like `x`.
+    """
+    # As in `sparsemax`, after the division by 2.
+    largest = ops.stop_gradient(ops.max(x, axis=axis, keepdims=True))
+    z = ops.moveaxis(ops.maximum((x - largest) / 2, -1.0), axis, -1)
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if dtype in ("float16", "bfloat16"):
+        z = ops.cast(z, "float32")
+    inside = z > ops.stop_gradient(_root_threshold(z))
+    # Once more from the support, so that no gradient passes the sorting.
+    member = ops.cast(inside, z.dtype)
+    size = ops.sum(member, axis=-1, keepdims=True)
+    mean = ops.sum(z * member, axis=-1, keepdims=True) / size
+    spread = ops.sum(member * ops.square(z - mean), axis=-1, keepdims=True)
+    # Rounding aside, 1 - spread is at least 1 / size.
+    root = ops.sqrt(ops.maximum((1.0 - spread) / size, 1e-12))
+    probabilities = member * ops.square(ops.relu(z - mean + root))
+    return ops.cast(ops.moveaxis(probabilities, -1, axis), dtype)
+
+
+def _root_threshold(z: Any) -> Any:
+    """What 1.5-entmax takes off `z`: Peters et al., 2019, algorithm 2."""
+    descending = -ops.sort(-z, axis=-1)
+    rank = ops.cumsum(ops.ones_like(z), axis=-1)
+    mean = ops.cumsum(descending, axis=-1) / rank
+    square = ops.cumsum(ops.square(descending), axis=-1) / rank
+    # The sum of squares about the mean, over the rank.
+    variance = ops.relu(square - ops.square(mean))
+    candidates = mean - ops.sqrt(ops.relu(1.0 / rank - variance))
+    size = ops.sum(
+        ops.cast(candidates <= descending, "int32"), axis=-1, keepdims=True
+    )
+    return ops.take_along_axis(candidates, ops.maximum(size - 1, 0), axis=-1)
+
+
+def snake(x: Any, frequency: Any) -> Any:
+    """Returns x + sin^2(a x) / a, and x where the frequency a is 0.
+
+    Args:
+        x: Float tensor.
+        frequency: Number or tensor that broadcasts.
+
+    Returns:
+        A tensor like `x`. At a = 0 the gradient by a is x^2, its limit.
+    """
+    z = frequency * x
+    small = z == 0
+    ones = ops.ones_like(z)
+    sine = ops.sin(z)
+    ratio = ops.where(small, ones, sine) / ops.where(small, ones, z)
+    return x + x * sine * ratio
+
+
+def randomized_leaky(
+    x: Any, lower: float, upper: float, training: Any, seed: Any
+) -> Any:
+    """Returns x above 0, and x times a slope below.
+
+    Args:
+        x: Float tensor.
+        lower: The smallest slope.
+        upper: The largest slope.
+        training: Whether each element draws its slope; else it is their mean.
+        seed: As in `keras.random.uniform`.
+
+    Returns:
+        A tensor like `x`.
+    """
+    slope: Any = (lower + upper) / 2
+    if training:
+        slope = keras.random.uniform(
+            ops.shape(x), lower, upper, dtype=x.dtype, seed=seed
+        )
+    return ops.where(x < 0, slope * x, x)
+def largest(x: Any, axis: int, keepdims: bool = False) -> Any:
+    """Returns the maximum along an axis; 0 along one of length 0.
+
+    Without samples, `ops.max` raises on TensorFlow, and loses the shape on
+    torch.
+    """
+    reduce = ops.sum if 0 in x.shape else ops.max
+    return reduce(x, axis=axis, keepdims=keepdims)
+
+
 def same_shape(first: Iterable, second: Iterable) -> bool:
     """Whether two static shapes may be equal; None may be any length."""
     first, second = tuple(first), tuple(second)

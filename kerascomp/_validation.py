@@ -47,6 +47,22 @@ def at_least(name: str, value: Any, minimum: int) -> None:
         )
 
 
+def pair(name: str, value: Any, minimum: int = 1) -> tuple[int, int]:
+    """Returns an integer for rows and one for columns, from one or both.
+
+    Raises:
+        ValueError: If they are not one or two integers of at least `minimum`.
+    """
+    both = value if isinstance(value, list | tuple) else (value, value)
+    if len(both) != 2:
+        raise ValueError(
+            f"`{name}` must be an integer or two. Received: {name}={value!r}"
+        )
+    for each in both:
+        at_least(name, each, minimum)
+    return both[0], both[1]
+
+
 def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
     """Raises unless a value is among the choices."""
     choices = tuple(choices)

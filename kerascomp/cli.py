@@ -11,6 +11,7 @@ import rich.console
 import rich.padding
 import rich.table
 
+from kerascomp import _files
 from kerascomp._validation import UserError
 
 __all__ = ["run"]
@@ -36,7 +37,7 @@ def run(command: str, options: dict[str, Any], debug: bool) -> int:
     """Runs a command and turns errors into messages and exit codes.
 
     Args:
-        command: `"study"`, `"report"` or `"components"`.
+        command: `"study"`, `"lr-range"`, `"report"` or `"components"`.
         options: As the command line defines them.
         debug: Whether errors keep their traceback.
 
@@ -62,19 +63,9 @@ def run(command: str, options: dict[str, Any], debug: bool) -> int:
 
 
 def _study(data: str, quiet: bool, **options: Any) -> int:
-    from kerascomp import datasets, studies
+    from kerascomp import studies
 
-    if options["missing"] not in ("refuse", "median"):
-        raise UsageError(
-            "--missing must be refuse or median. "
-            f"Received: {options['missing']!r}"
-        )
-    loaded = datasets.load(
-        data,
-        options["target"],
-        seed=options["seed"],
-        missing=options["missing"],
-    )
+    loaded = _load(data, options)
     directory = options["directory"] or Path("runs", _stem(data))
     study = studies.Study(
         _model(options["model"]),
@@ -99,6 +90,22 @@ def _study(data: str, quiet: bool, **options: Any) -> int:
     return _conclude(result)
 
 
+def _load(data: str, options: dict[str, Any]) -> Any:
+    from kerascomp import datasets
+
+    if options["missing"] not in ("refuse", "median"):
+        raise UsageError(
+            "--missing must be refuse or median. "
+            f"Received: {options['missing']!r}"
+        )
+    return datasets.load(
+        data,
+        options["target"],
+        seed=options["seed"],
+        missing=options["missing"],
+    )
+
+
 def _conclude(result: Any) -> int:
     if result.status == "time limit":
         print("The time is up. Run the same command again to go on.")
@@ -118,6 +125,80 @@ def _conclude(result: Any) -> int:
     print(f"      {result.record.objective} {best.score:.4f}")
     print(f"Report: {result.directory / 'report.html'}")
     print(f"Model:  {result.directory / 'best' / 'model.keras'}")
+    return 0
+
+
+def _lr_range(data: str, **options: Any) -> int:
+    loaded = _load(data, options)
+    test = _range_test(options)
+    model = _model_of_one_trial(loaded, options)
+    print(loaded)
+    try:
+        test.run(
+            model,
+            loaded.train.x,
+            loaded.train.y,
+            batch_size=options["batch_size"],
+        )
+    except ValueError as error:  # Such as a schedule in the optimizer.
+        raise UsageError(str(error)) from error
+    directory = options["directory"] or Path("runs", f"{_stem(data)}-lr-range")
+    table, picture = (
+        directory / f"range.{suffix}"
+        for suffix in ("csv", options["picture"].value)
+    )
+    test.to_csv(table)
+    with _files.atomic_path(picture) as path:
+        test.plot().savefig(path, dpi=150)
+    return _tell(test, table, picture)
+
+
+def _range_test(options: dict[str, Any]) -> Any:
+    from kerascomp import callbacks
+
+    try:
+        return callbacks.LearningRateRangeTest(
+            minimum=options["minimum"],
+            maximum=options["maximum"],
+            steps=options["steps"],
+            ramp=options["ramp"].value,
+            smoothing=options["smoothing"],
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _model_of_one_trial(data: Any, options: dict[str, Any]) -> Any:
+    """The model that a study would train, with the values of the options."""
+    from kerascomp._compat import keras
+    from kerascomp.studies import _checks, _space
+
+    names = ("batch_size", "dropout")
+    given = {n: options[n] for n in names if options[n] is not None}
+    space = _space.make_space(given, len(data.train), grid=False)
+    _, build = _checks.resolve_model(_model(options["model"]), data)
+    keras.utils.set_random_seed(options["seed"])
+    return _checks.guarded(build)(space)
+
+
+def _tell(test: Any, table: Path, picture: Path) -> int:
+    """Prints what a range test has found."""
+    steps = len(test.history["step"])
+    ended = {
+        "maximum": "reached the last rate",
+        "diverged": "the loss diverged",
+        "not finite": "the loss was not finite",
+    }
+    print(f"{steps} steps: {ended.get(test.ended, test.ended)}.")
+    columns = rich.table.Table(box=None, pad_edge=False)
+    columns.add_column("suggestion")
+    columns.add_column("learning rate", justify="right")
+    for name, rate in test.suggestions.items():
+        text = "the loss never falls" if rate is None else f"{rate:.2g}"
+        columns.add_row(name.replace("_", " "), text)
+    rich.console.Console(highlight=False).print(columns)
+    print(f"Plot:  {picture}")
+    print(f"Table: {table}")
     return 0
 
 
@@ -155,6 +236,7 @@ _WIDE = 110  # Columns below which a table would be all line breaks.
 
 _COMMANDS: dict[str, Callable[..., int]] = {
     "study": _study,
+    "lr-range": _lr_range,
     "report": _report,
     "components": _components,
 }

@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# On JAX, the suite spends most of its time compiling programs that run once.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import keras
 import numpy as np
@@ -46,6 +48,26 @@ def compiled(function):
 
         return jax.jit(function)
     return function
+
+
+def traces(once, programs):
+    """Returns how often Python runs a layer if there are several programs.
+
+    Args:
+        once: How often it does with one program.
+        programs: How many there would be if numbers were constants of them, as
+            they are on JAX. Programs of TensorFlow read variables, and torch
+            runs Python at every step.
+    """
+    return once * programs if NAME == "jax" else once
+
+
+def served(path, x):
+    """Returns what a SavedModel at `path` gives for `x`, without Keras."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(path)  # Its variables live as long.
+    return loaded.serve(tf.constant(x)).numpy()
 
 
 def central_difference(function, x, step=1e-3):

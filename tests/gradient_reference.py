@@ -96,26 +96,58 @@ def backpropagated(weights, x, y):
     return gradients
 
 
-def reference(weights, x, y, mode=None, batch=BATCH, epochs=EPOCHS):
-    """Returns each step's norms, `(steps, variables)`, training by hand."""
+@dataclasses.dataclass
+class Step:
+    """A step of training by hand; lists are by variable.
+
+    Attributes:
+        gradients: Of the batch.
+        weights: Before the step.
+        means: What was accumulated, None without an update.
+        clipped: The same after clipping.
+        updates: What was added to the weights.
+    """
+
+    gradients: list
+    weights: list
+    means: list | None = None
+    clipped: list | None = None
+    updates: list | None = None
+
+
+def steps_by_hand(weights, x, y, mode=None, batch=BATCH, epochs=EPOCHS):
+    """Trains in float64 and yields every step."""
     mode = mode or Mode()
     weights = [np.asarray(w, "float64") for w in weights]
     rates = [RATE] * (len(weights) - 2) + [mode.out_rate] * 2
-    rows, waiting = [], []
-    for _ in range(epochs):
-        for start in range(0, len(x), batch):
-            part = slice(start, start + batch)
-            gradients = backpropagated(weights, x[part], y[part])
-            rows.append([np.linalg.norm(g) for g in gradients])
-            waiting.append(gradients)
-            if len(waiting) == mode.micro_steps:
-                means = [np.mean(g, 0) for g in zip(*waiting, strict=True)]
-                for w, r, g in zip(
-                    weights, rates, mode.clip(means), strict=True
-                ):
-                    w -= r * g
-                waiting = []
-    return np.array(rows)
+    waiting = []
+    for start in [*range(0, len(x), batch)] * epochs:
+        part = slice(start, start + batch)
+        step = Step(backpropagated(weights, x[part], y[part]), weights)
+        waiting.append(step.gradients)
+        step.updates = [0 * w for w in weights]
+        if len(waiting) == mode.micro_steps:
+            step.means = [np.mean(g, 0) for g in zip(*waiting, strict=True)]
+            step.clipped = mode.clip(step.means)
+            step.updates = [
+                -r * g for r, g in zip(rates, step.clipped, strict=True)
+            ]
+            waiting = []
+        weights = [w + u for w, u in zip(weights, step.updates, strict=True)]
+        yield step
+
+
+def reference(weights, x, y, mode=None, batch=BATCH, epochs=EPOCHS):
+    """Returns each step's norms, `(steps, variables)`, training by hand."""
+    steps = steps_by_hand(weights, x, y, mode, batch, epochs)
+    return np.array(
+        [[np.linalg.norm(g) for g in step.gradients] for step in steps]
+    )
+
+
+def norm(tensors):
+    """Returns the norm of all elements of a list."""
+    return np.sqrt(sum(np.sum(t**2) for t in tensors))
 
 
 class Subclassed(keras.Model):

@@ -73,8 +73,10 @@ DIVERGENCES = (
 )
 GEOMETRY = ("kerascomp._geometry", "test_distances.py")
 SPARSEMAX = ("kerascomp._numerics", "test_activations.py")
-SCHEDULES = ("kerascomp.schedules", "test_schedules.py")
-CALLBACKS = ("kerascomp.callbacks._learning_rate", "test_warmup_cosine.py")
+SCHEDULES = ("kerascomp.schedules._cosine", "test_schedules.py")
+PLATEAUS = ("kerascomp.schedules._plateau", "test_schedules.py")
+CYCLES = ("kerascomp.schedules._cyclical", "test_schedules.py")
+CALLBACKS = ("kerascomp.callbacks._schedule", "test_learning_rate.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +120,8 @@ FAULTS = [
         LAYERS,
         "DropPath",
         (
-            "inputs / (1 - self.rate), ops.zeros_like(inputs)",
-            'ops.cast(inputs, "float32") / (1 - self.rate), 0.0',
+            "inputs / ops.cast(1 - rate, inputs.dtype)",
+            'ops.cast(inputs, "float32") / (1 - rate)',
         ),
     ),
     Fault(
@@ -202,7 +204,7 @@ FAULTS = [
     Fault(
         "state shared between instances",
         CALLBACKS,
-        "WarmupCosine",
+        "ScheduleLearningRate",
         (
             "        self._found: list[tuple[Any, float]] = []\n",
             "",
@@ -215,19 +217,19 @@ FAULTS = [
     Fault(
         "argument not stored",
         CALLBACKS,
-        "WarmupCosine",
-        ("self.cycle_decay = cycle_decay", "self.cycle_decay = 1.0"),
+        "ScheduleLearningRate",
+        ("self.schedule = schedule", "self.schedule = None"),
     ),
     Fault(
         "learning rate not given back",
         CALLBACKS,
-        "WarmupCosine",
+        "ScheduleLearningRate",
         ("for variable, value in self._found:", "for variable, value in []:"),
     ),
     Fault(
         "one step late",
         CALLBACKS,
-        "WarmupCosine",
+        "ScheduleLearningRate",
         ("self._first_step + np.arange", "self._first_step + 1 + np.arange"),
     ),
     Fault(
@@ -260,15 +262,15 @@ FAULTS = [
         "kept samples not scaled",
         LAYERS,
         "DropPath",
-        ("inputs / (1 - self.rate)", "inputs"),
+        ("inputs / ops.cast(1 - rate, inputs.dtype)", "inputs"),
     ),
     Fault(
         "steps counted in half precision",
         SCHEDULES,
         "WarmupCosine",
         (
-            'step = ops.cast(step, "float32")',
-            'step = ops.cast(step, "float16")',
+            "self._cosine(_shapes.since(step))",
+            'self._cosine(ops.cast(step, "float16"))',
         ),
     ),
     Fault(
@@ -311,8 +313,25 @@ FAULTS = [
         SCHEDULES,
         "WarmupCosine",
         (
-            "ops.clip((step - begin) / (end - begin), 0.0, 1.0)",
-            "(step - begin) / (end - begin)",
+            "ops.clip((end - step) / (end - begin), 0.0, 1.0)",
+            "(end - step) / (end - begin)",
+        ),
+    ),
+    Fault(
+        "decay over the whole run, not at its end",
+        PLATEAUS,
+        "WarmupStableDecay",
+        ("begin = self.total_steps - self.decay_steps", "begin = 0"),
+    ),
+    Fault(
+        "power of a rounded number",
+        CYCLES,
+        "Cyclical",
+        (
+            "ops.exp(\n"
+            "                _shapes.since(step) * math.log(self.decay)\n"
+            "            )",
+            "ops.power(self.decay, _shapes.since(step))",
         ),
     ),
     Fault(

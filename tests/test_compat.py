@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import random
 import subprocess
 import sys
 
@@ -27,12 +28,16 @@ def fit(model, *callbacks):
     return model.fit(X, Y, batch_size=2, verbose=0, callbacks=[*callbacks])
 
 
-# `test_population_private.py` looks at each of them.
+# `test_population_private.py` looks at each of them, and the test of
+# `accumulation` below at `_accumulated_gradients` and `_iterations`.
 PRIVATE_NAMES = {
+    "_accumulated_gradients",
+    "_context_handle",
     "_call_has_training_arg",
     "_compile_config",
     "_compute_loss",
     "_flatten_layers",
+    "_iterations",
     "_loss_tracker",
     "_symbolic_build",
     "_trainable_variables",
@@ -52,6 +57,62 @@ def test_every_private_name_is_looked_at():
         "Say in _compat.py why nothing public serves, test what it relies on, "
         f"and list it here: {sorted(private ^ PRIVATE_NAMES)}"
     )
+
+
+def test_accumulation_tells_sums_and_the_steps_that_update():
+    optimizer = keras.optimizers.SGD(1.0, gradient_accumulation_steps=2)
+    variables = [keras.Variable([1.0, 2.0]), keras.Variable(3.0)]
+    optimizer.build(variables)
+    gradients = [keras.ops.ones(2), keras.ops.full((), 4.0)]
+    ends = []
+    for sums in ([[0, 0], 0], [[1, 1], 4], [[0, 0], 0]):
+        found = _compat.accumulation(optimizer)
+        assert found.steps == 2
+        for own, expected in zip(found.gradients, sums, strict=True):
+            np.testing.assert_array_equal(
+                keras.ops.convert_to_numpy(own), expected
+            )
+        ends.append(bool(found.ends))
+        optimizer.apply(gradients, variables)
+    assert ends == [False, True, False]
+    assert _compat.accumulation(keras.optimizers.SGD()) is None
+def test_a_schedule_is_called_with_the_step_counter():
+    steps = []
+
+    class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            steps.append(step)
+            return 0.1
+
+    optimizer = keras.optimizers.SGD(Schedule(), gradient_accumulation_steps=2)
+    assert _compat.schedule_of(optimizer).__class__ is Schedule
+    steps.clear()
+    assert optimizer.learning_rate is not None
+    assert steps == [_compat.step_counter(optimizer)]
+
+
+def test_values_of_the_optimizer_are_those_of_the_last_step():
+    counts = []
+
+    class Count(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            counter = _compat.step_counter(self._model.optimizer)
+            counts.extend(_compat.optimizer_values(self._model, [counter]))
+
+    fit(line("adam"), Count())
+    assert counts == [1, 2, 3, 4]
+
+
+def test_random_states_come_back():
+    keras.utils.set_random_seed(1)
+    keras.random.uniform((2,))
+    states = _compat.RandomState()
+    draws = []
+    for _ in range(2):
+        numbers = keras.ops.convert_to_numpy(keras.random.uniform((2,)))
+        draws.append([*numbers, random.random(), np.random.random()])  # noqa: NPY002
+        states.restore()
+    assert draws[0] == draws[1]
 
 
 def test_sublayers_are_those_that_a_layer_holds_itself():

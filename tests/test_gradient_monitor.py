@@ -23,9 +23,11 @@ from gradient_reference import (
     compiled,
     data,
     fitted,
+    norm,
     reference,
     scaled,
     sgd,
+    steps_by_hand,
 )
 from keras import ops
 
@@ -44,8 +46,7 @@ def clipped_each(gradients):
 
 
 def clipped_together(gradients):
-    norm = np.sqrt(sum(np.sum(g**2) for g in gradients))
-    return [g * min(1, 0.1 / norm) for g in gradients]
+    return [g * min(1, 0.1 / norm(gradients)) for g in gradients]
 
 
 def clipped_values(gradients):
@@ -452,7 +453,9 @@ def test_nonfinite_steps_are_counted_and_left_out_of_the_mean(every):
     model.compile(keras.optimizers.LossScaleOptimizer(sgd(), 64.0), "mse")
     monitor = GradientNormMonitor(every=every)
     log = fitted(model, x, y, [monitor]).history
-    assert monitor.nonfinite_steps == EPOCHS
+    # Of every second step, none is bad: it is not even computed.
+    assert monitor.nonfinite_steps == (EPOCHS if every == 1 else 0)
+    assert monitor.skipped_steps == monitor.nonfinite_steps
     norms = monitor.history["grad_norm"]
     bad = np.isin(monitor.history["step"], [1, 5])
     np.testing.assert_array_equal(np.isnan(norms), bad)
@@ -462,3 +465,87 @@ def test_nonfinite_steps_are_counted_and_left_out_of_the_mean(every):
     np.testing.assert_allclose(
         max(log["grad_norm_max"]), norms[~bad].max(), rtol=1e-6
     )
+
+
+def clipped_loosely(gradients):
+    """Leaves some steps as they are."""
+    return [g * min(1, 2.5 / norm(gradients)) for g in gradients]
+
+
+ACCUMULATING = {"gradient_accumulation_steps": 3}
+CLIPPING = {
+    "norm of each": Mode(lambda: sgd(clipnorm=0.1), clip=clipped_each),
+    "norm of all, accumulating": Mode(
+        lambda: sgd(global_clipnorm=2.5, **ACCUMULATING),
+        clip=clipped_loosely,
+        micro_steps=3,
+    ),
+    "value, accumulating, scaled": Mode(
+        lambda: keras.optimizers.LossScaleOptimizer(
+            sgd(clipvalue=0.01, **ACCUMULATING), initial_scale=64.0
+        ),
+        clip=clipped_values,
+        micro_steps=3,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLIPPING)
+def test_clipping_is_counted_at_updates(name):
+    mode = CLIPPING[name]
+    x, y = data("mlp")
+    model = build("mlp")
+    model.compile(mode.optimizer(), "mse")
+    steps = list(steps_by_hand(model.get_weights(), x, y, mode))
+    groups = {"first": "hidden", "last": ["out", "hidden/bias"]}
+    monitor = GradientNormMonitor(groups=groups)
+    log = fitted(model, x, y, [monitor]).history
+    expected = np.array(
+        [
+            np.nan if s.means is None else norm(s.clipped) / norm(s.means)
+            for s in steps
+        ]
+    )
+    history = monitor.history
+    np.testing.assert_allclose(history["clip_factor"], expected, rtol=1e-5)
+    factors = np.split(expected, EPOCHS)[-1]
+    factors = factors[np.isfinite(factors)]
+    clipped = factors[factors < 1]
+    np.testing.assert_allclose(
+        [log["clipped_fraction"][-1], log["clip_factor"][-1]],
+        [len(clipped) / len(factors), np.mean([*clipped] or [1])],
+        rtol=1e-5,
+    )
+    for group, places in (("first", [0, 1]), ("last", [1, 2, 3])):
+        norms = [norm([s.gradients[n] for n in places]) for s in steps]
+        np.testing.assert_allclose(history["groups"][group], norms, rtol=1e-5)
+        mean = np.split(np.array(norms), EPOCHS)[-1].mean()
+        np.testing.assert_allclose(
+            log[f"grad_norm_{group}"][-1], mean, rtol=1e-5
+        )
+
+
+def test_optimizers_that_do_not_clip_have_no_clip_factor():
+    x, y = data("mlp")
+    monitor = GradientNormMonitor()
+    log = fitted(compiled(), x, y, [monitor], epochs=1).history
+    assert "clip_factor" not in monitor.history
+    assert list(log) == ["loss", "grad_norm", "grad_norm_max"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"none": "decoder"}, "No trainable variable belongs to the group"),
+        ({"bad": "("}, "must be a regular expression"),
+        ({"bad": [1]}, "must be a regular expression"),
+        ({}, "must be a dictionary"),
+        ("hidden", "must be a dictionary"),
+    ],
+)
+def test_bad_groups_are_refused_before_training(groups, message):
+    x, y = data("mlp")
+    model = compiled()
+    with pytest.raises(ValueError, match=message):
+        fitted(model, x, y, [GradientNormMonitor(groups=groups)])
+    assert not hasattr(model.train_function, "kerascomp_probe")

@@ -29,7 +29,7 @@ from gradient_reference import (
 )
 from keras import ops
 
-from kerascomp.callbacks import GradientNormMonitor
+from kerascomp.callbacks import GradientNormMonitor, UpdateRatioMonitor
 
 HERE = pathlib.Path(__file__).parent
 
@@ -236,6 +236,44 @@ def test_a_model_without_optimizer_is_refused_before_training():
     np.testing.assert_array_equal(model.get_weights()[0], weights[0])
 
 
+def test_layers_frozen_after_compile_are_refused_before_training():
+    x, y = data("mlp")
+    model = compiled()
+    fitted(model, x, y, [], epochs=1)  # Builds the optimizer.
+    model.layers[1].trainable = False
+    with pytest.raises(ValueError, match=r"compile` again.*'hidden/kernel'"):
+        fitted(model, x, y, [GradientNormMonitor()])
+    model.compile(sgd(), "mse")
+    monitor = GradientNormMonitor()
+    fitted(model, x, y, [monitor], epochs=1)
+    assert list(monitor.history["layers"]) == ["out"]
+
+
+def test_the_same_monitor_twice_in_one_fit_is_refused():
+    x, y = data("mlp")
+    model = compiled()
+    monitor = GradientNormMonitor()
+    with pytest.raises(ValueError, match="same GradientNormMonitor twice"):
+        fitted(model, x, y, [monitor, monitor])
+    assert not hasattr(model.train_function, "kerascomp_probe")
+    fitted(model, x, y, [monitor])
+    assert len(monitor.history["step"]) == STEPS
+
+
+def test_a_monitor_that_joins_late_is_refused():
+    x, y = data("mlp")
+    late = UpdateRatioMonitor()
+
+    def join(model):
+        late.set_model(model)
+        late.set_params(monitor.params)
+        late.on_train_begin()
+
+    monitor = GradientNormMonitor()
+    with pytest.raises(ValueError, match="joins at step 3"):
+        fitted(compiled(), x, y, [monitor, Recorder(join, epoch=0)])
+
+
 @pytest.mark.skipif(backend.NAME != "jax", reason="NNX belongs to JAX")
 def test_nnx_is_refused_before_training(monkeypatch):
     x, y = data("mlp")
@@ -249,14 +287,20 @@ def test_nnx_is_refused_before_training(monkeypatch):
 TWO_DEVICES = """
 {setup}
 import gradient_reference as tests
-from kerascomp.callbacks import GradientNormMonitor
+import numpy as np
+from kerascomp.callbacks import GradientNormMonitor, UpdateRatioMonitor
 with scope():
     model = tests.build("embedding")
     model.compile(tests.scaled(), "mse")
 x, y = tests.data("embedding")
 expected = tests.reference(model.get_weights(), x, y)
+steps = list(tests.steps_by_hand(model.get_weights(), x, y))
 monitors = [GradientNormMonitor(), GradientNormMonitor()]
-tests.fitted(model, x, y, monitors)
+updates = UpdateRatioMonitor()
+tests.fitted(model, x, y, [*monitors, updates])
+ratios = [tests.norm(s.updates) / tests.norm(s.weights) for s in steps]
+found = updates.history["update_ratio"]
+np.testing.assert_allclose(found, ratios, rtol=1e-4)  # Small differences.
 for monitor in monitors:
     tests.assert_equals_reference(monitor, expected)
 print("equal")

@@ -6,8 +6,13 @@ import numpy as np
 import populations
 import pytest
 
-from kerascomp.callbacks import GradientNormMonitor, WarmupCosine
+from kerascomp.callbacks import (
+    GradientNormMonitor,
+    ScheduleLearningRate,
+    WarmupCosine,
+)
 from kerascomp.population import Population
+from kerascomp.schedules import OneCycle
 
 ENGINES = ["vectorized", "looped"]
 callbacks = keras.callbacks
@@ -55,7 +60,7 @@ CALLBACKS = {
     "several": (
         lambda: [
             GradientNormMonitor(per_layer=False),
-            WarmupCosine(0.2, warmup_steps=2, total_steps=7),
+            ScheduleLearningRate(OneCycle, peak=0.2, warmup_fraction=0.4),
             callbacks.EarlyStopping("grad_norm", patience=1, mode="min"),
         ],
         (),

@@ -351,3 +351,16 @@ def test_a_lane_has_the_noise_of_a_population_of_its_own(name):
         populations.assert_same_variables(models[n - 1], model)
         populations.assert_same_history(together[n - 1], alone)
     assert together[0] != together[1]
+
+
+def test_evaluate_and_predict_loop_what_cannot_be_vectorized():
+    models = [convolutions(n) for n in (1, 2)]
+    x, y = images()
+    population = Population(models, "vectorized")
+    results, outputs = population.evaluate(x, y), population.predict(x)
+    for model, result, output in zip(models, results, outputs, strict=True):
+        expected = model.evaluate(x, y, verbose=0, return_dict=True)
+        assert result == pytest.approx(expected, rel=1e-5)
+        np.testing.assert_allclose(
+            output, model.predict(x, verbose=0), rtol=1e-5, atol=1e-6
+        )

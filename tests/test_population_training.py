@@ -54,7 +54,7 @@ def watched():
         GradientNormMonitor(),
         WarmupCosine(0.9, warmup_epochs=2),
         keras.callbacks.EarlyStopping(
-            "val_loss", patience=1, restore_best_weights=True
+            "val_loss", patience=2, restore_best_weights=True
         ),
     ]
 
@@ -130,6 +130,15 @@ def test_a_lane_goes_on_in_newly_built_models(uninterrupted, engine, until):
         second.restore(lane, state)
     second.advance()
     assert_same_training(models, second, uninterrupted[engine])
+
+
+def test_a_lane_that_takes_another_over_counts_its_steps_on():
+    first = training([populations.linear(n) for n in (0, 1)])
+    first.advance(2)
+    second = training([populations.linear(n) for n in (0, 1)])
+    second.begin_with(1, first.lane_state(1).variables)
+    states = [second.lane_state(lane) for lane in (0, 1)]
+    assert [state.step for state in states] == [0, 6]  # 2 epochs of 3 steps.
 
 
 def test_a_state_does_not_change_after_it_was_taken():

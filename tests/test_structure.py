@@ -35,8 +35,16 @@ LAYERS = (
         "initializers",
         "activations",
     ),
-    ("distances", "datasets"),
-    ("_registry", "_validation", "_numerics", "_geometry", "_files"),
+    ("distances", "datasets", "_chains"),
+    (
+        "_registry",
+        "_validation",
+        "_numerics",
+        "_geometry",
+        "_files",
+        "_paths",
+        "_colors",
+    ),
     ("_compat", "_version"),
 )
 
@@ -44,6 +52,7 @@ LAYERS = (
 BACKEND_FILES = (
     "kerascomp/_compat.py",
     "kerascomp/callbacks/_probe_*.py",
+    "kerascomp/callbacks/_hessian_*.py",
     "kerascomp/population/_tensorflow.py",
     "kerascomp/population/_jax.py",
     "kerascomp/population/_torch.py",
@@ -57,11 +66,8 @@ MAX_FUNCTION_LINES = 40
 MAX_ARGUMENTS = 7
 # What takes more, and why.
 MANY_ARGUMENTS = {
-    "kerascomp/schedules.py:WarmupCosine.__init__": (
+    "kerascomp/schedules/_cosine.py:WarmupCosine.__init__": (
         "a shape has that many numbers; all but two have defaults"
-    ),
-    "kerascomp/callbacks/_learning_rate.py:WarmupCosine.__init__": (
-        "the schedule's numbers, with each length in two units"
     ),
     "kerascomp/studies/_study.py:Study.__init__": (
         "a study's settings; all but three have defaults"
@@ -93,6 +99,7 @@ MANY_ARGUMENTS = {
         "the arguments of `keras.Model.fit`"
     ),
     "kerascomp_cli.py:study": "one argument an option, as typer reads them",
+    "kerascomp_cli.py:lr_range": "one argument an option, as typer reads them",
 }
 
 

@@ -440,6 +440,12 @@ def test_folds_are_trainings_that_validate_on_every_sample_once(tmp_path):
     ):
         assert not set(train) & set(validation)
         assert len(train) + len(validation) == samples
+    # The model that is shipped was not trained on what its metrics are of.
+    metrics = json.loads((tmp_path / "best" / "metrics.json").read_text())
+    run = result.best.runs[metrics["seed"]]
+    assert metrics["validation"]["loss"] == pytest.approx(
+        run.at_best()["val_loss"], rel=1e-5
+    )
 
 
 BAD_ARGUMENTS = [

@@ -335,7 +335,6 @@ BAD = {
     "gives_the_same_again": Case(lambda: counting, IMAGES),
     "serializes_by_name": Case(lambda: unregistered, IMAGES),
     "leaves_model_and_optimizer_as_found": Case(Leaves),
-    "fit_works_with_and_without_validation_data": Case(NeedsValidation),
     "usable_for_a_second_fit": Case(Once),
     "usable_on_another_model": Case(Accumulates),
     "every_argument_is_an_attribute": Case(lambda: Renames(mark=3)),
@@ -363,6 +362,12 @@ def test_shape_and_dtype_of_activations_both_count(symbol):
     checks = {check.__name__: check for check in checks_for("activation")}
     with pytest.raises(AssertionError, match="turns"):
         checks["check_shape_and_dtype_are_kept"](Case(lambda: symbol, IMAGES))
+
+
+def test_a_need_for_validation_data_is_noticed():
+    checks = {check.__name__: check for check in checks_for("callback")}
+    with pytest.raises(KeyError, match="val_loss"):
+        checks["check_usable_for_a_second_fit"](Case(NeedsValidation))
 
 
 def test_a_learning_rate_left_behind_is_noticed():

@@ -1,16 +1,18 @@
-"""The gradient norms of a running `fit`, read where the optimizer gets them.
+"""What passes the optimizer of a running `fit`, measured where it passes.
 
 No second backward pass: while a training step runs, the method of the
 outermost optimizer through which all gradients pass once is replaced by one
 that notes their norms. There they are whole: not yet filtered, unscaled,
-accumulated or clipped. Between two steps, nothing is replaced but
-`model.train_function`; so nothing of it is saved, copied, or survives
-`model.compile`.
+accumulated or clipped; and weights are there before and after their update.
+Between two steps, nothing is replaced but `model.train_function`; so nothing of
+it is saved, copied, or survives `model.compile`.
 """
 
+import dataclasses
 import importlib
+import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +22,15 @@ from kerascomp._compat import keras
 
 NO_GRADIENT = -1.0  # No norm is negative, and a NaN is one that went wrong.
 
+# What can be measured of every variable, at every call of the optimizer.
+GRADIENT = "gradient"  # Norm of the gradient, unscaled.
+WEIGHT = "weight"  # Norm of the weights before the update.
+EFFECTIVE = "effective"  # Norm of the gradient averaged by accumulation.
+CLIPPED = "clipped"  # Norm of that, its elements limited by `clipvalue`.
+PRODUCT = "product"  # Inner product with the gradient of the step before.
+UPDATE = "update"  # Norm of what the step adds to the weights.
+QUANTITIES = (GRADIENT, WEIGHT, EFFECTIVE, CLIPPED, PRODUCT, UPDATE)
+
 # Rows that wait on the device before they are fetched together.
 _BATCH = 256
 # A custom `train_step` may call the optimizer several times. Of more calls
@@ -28,30 +39,60 @@ _CALLS_A_STEP = 16
 
 
 class Receive(Protocol):
-    """Takes the norms of some steps.
+    """Takes the measurements of some steps.
 
     Args:
         steps: `(steps,)`, which steps they are, counted from the first that
             the subscriber could see. One step is one call of the optimizer.
-        norms: `(steps, variables)`, float32. `NO_GRADIENT` where the step
-            gave the variable no gradient; NaN and infinity as they came.
+        values: `(steps, variables)`, float32, by quantity. `NO_GRADIENT` where
+            the step gave the variable no gradient, or accumulated without an
+            update; NaN and infinity as they came.
     """
 
-    def __call__(self, steps: np.ndarray, norms: np.ndarray) -> None: ...
+    def __call__(
+        self, steps: np.ndarray, values: Mapping[str, np.ndarray]
+    ) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a subscriber wants.
+
+    Attributes:
+        receive: Is called now and then with what new steps measured.
+        quantities: Of `QUANTITIES`.
+        every: At every how many steps; nothing is computed at the others.
+    """
+
+    receive: Receive
+    quantities: tuple[str, ...] = (GRADIENT,)
+    every: int = 1
+
+    def deliver(self, steps: np.ndarray, values: Mapping) -> None:
+        """Passes on what was asked for."""
+        due = steps % self.every == 0
+        if due.any():
+            own = {name: values[name][due] for name in self.quantities}
+            self.receive(steps[due], own)
 
 
 class Subscription:
     """One callback's share in a probe."""
 
-    def __init__(self, probe: "Probe", receive: Receive, first: int):
+    def __init__(self, probe: "Probe", request: Request, first: int):
+        self.request = request
+        self.first = first
         self._probe = probe
-        self._receive = receive
-        self._first = first
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The variables, in the order of the norms; known after a step."""
+        """The variables, in the order of the values; known after a step."""
         return self._probe.names
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Their numbers of axes."""
+        return self._probe.ranks
 
     def before_execution(self) -> None:
         """Must be called before every training step or group of steps."""
@@ -65,13 +106,12 @@ class Subscription:
         """Delivers the rest; the last one to close removes the probe."""
         self._probe.unsubscribe(self)
 
-    def deliver(self, first: int, norms: np.ndarray) -> None:
+    def deliver(self, steps: np.ndarray, values: Mapping) -> None:
         """Passes steps on under this subscriber's own count."""
-        steps = np.arange(first, first + len(norms)) - self._first
-        self._receive(steps, norms)
+        self.request.deliver(steps - self.first, values)
 
 
-def subscribe(model: Any, fit: Any, receive: Receive) -> Subscription:
+def subscribe(model: Any, fit: Any, request: Request) -> Subscription:
     """Joins the probe of a model, attaching it if there is none.
 
     Args:
@@ -80,7 +120,7 @@ def subscribe(model: Any, fit: Any, receive: Receive) -> Subscription:
         fit: An object that all callbacks of one `fit` share and no other
             `fit` has, such as `Callback.params`. A probe found on the model
             that belongs to another one was left by an interrupted `fit`.
-        receive: Is called now and then with the norms of new steps.
+        request: What to measure, and where to send it.
 
     Raises:
         ValueError: If the model has no optimizer, or is trained in a way that
@@ -88,29 +128,81 @@ def subscribe(model: Any, fit: Any, receive: Receive) -> Subscription:
     """
     of_lane = getattr(model, "subscribe_to_gradients", None)
     if of_lane is not None:
-        return of_lane(receive)
+        return of_lane(request)
     probe = getattr(model.train_function, "kerascomp_probe", None)
     if probe is not None and probe.fit is not fit:
         probe.detach()
         probe = None
     if probe is None:
-        if getattr(model, "optimizer", None) is None:
-            raise ValueError(
-                "Gradients are read in the model's optimizer, and it has "
-                f"none. Received: model={model!r}"
-            )
+        _check(model)
         name = _compat.backend()
         module = importlib.import_module(f"kerascomp.callbacks._probe_{name}")
         probe = module.BackendProbe(model, fit)
         probe.attach()
-    return probe.subscribe(receive)
+    return probe.subscribe(request)
+
+
+def _check(model: Any) -> None:
+    """Raises for models whose optimizer does not get all gradients."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        raise ValueError(
+            "Gradients are read in the model's optimizer, and it has "
+            f"none. Received: model={model!r}"
+        )
+    if not (optimizer.built and model.built):
+        return
+    trained = {id(v) for v in _compat.optimizer_targets(optimizer)}
+    trained -= {id(v) for v in model.trainable_variables}
+    frozen = [v.path for v in model.variables if id(v) in trained]
+    if frozen:
+        raise ValueError(
+            "Layers must not be frozen after `compile`, which is when the "
+            "optimizer learns what it trains: call `compile` again. Received: "
+            f"frozen variables {frozen}"
+        )
+
+
+@dataclasses.dataclass
+class Call:
+    """A call of the optimizer; lists are in the order of its variables.
+
+    Attributes:
+        variables: What it trains.
+        gradients: As they came, None where there is none.
+        scale: What they are multiplied by; None for nothing.
+        dense: The same, unscaled, float32 and not sparse. Empty, as what
+            follows, unless the layout needs it.
+        weights: The values of the variables.
+        previous: `dense` of the call before.
+        limits: The `clipvalue` of the variables, None for none.
+        accumulation: None unless the optimizer accumulates.
+    """
+
+    variables: list
+    gradients: list
+    scale: Any
+    dense: list = dataclasses.field(default_factory=list)
+    weights: list = dataclasses.field(default_factory=list)
+    previous: list = dataclasses.field(default_factory=list)
+    limits: list = dataclasses.field(default_factory=list)
+    accumulation: _compat.Accumulation | None = None
+
+
+def renew(model: Any) -> None:
+    """Makes the training function anew, with the probe that is in it."""
+    probe = getattr(model.train_function, "kerascomp_probe", None)
+    if probe is None:
+        model.make_train_function(force=True)
+    else:
+        probe.renew()
 
 
 class Probe:
     """Notes the norm of every variable's gradient at every step.
 
     Each backend says which method of the optimizer it replaces, computes a
-    row of norms within the step, and keeps rows on the device until read.
+    row of numbers within the step, and keeps rows on the device until read.
     """
 
     method: str
@@ -120,7 +212,11 @@ class Probe:
         self.optimizer = model.optimizer
         self.fit = fit
         self.names: tuple[str, ...] = ()
+        self.ranks: tuple[int, ...] = ()
+        self.layout: tuple[str, ...] = ()  # The blocks of a row.
+        self.period = 1  # Only every so many steps need a row.
         self._subscriptions: list[Subscription] = []
+        self._is_traced = False
 
     def attach(self) -> None:
         """Puts a training function that notes gradients into the model."""
@@ -139,16 +235,44 @@ class Probe:
         train_function.kerascomp_probe = self  # type: ignore[attr-defined]
         self.model.train_function = train_function
 
+    def renew(self) -> None:
+        """Attaches once more, to a model that now trains otherwise."""
+        self.collect()
+        found = self._found
+        Probe.attach(self)  # What backends prepare is there.
+        self._found = found
+
     def detach(self) -> None:
         """Gives the model back the training function that it had."""
         # By its mark: others may have wrapped it, and their wrapper goes too.
         if getattr(self.model.train_function, "kerascomp_probe", None) is self:
             self.model.train_function = self._found
 
-    def subscribe(self, receive: Receive) -> Subscription:
-        """Adds a receiver of all steps from now on."""
+    def subscribe(self, request: Request) -> Subscription:
+        """Adds a receiver of all steps from now on.
+
+        Raises:
+            ValueError: If the steps were compiled before, without something
+                that it needs.
+        """
         self.collect()
-        subscription = Subscription(self, receive, self._delivered)
+        subscription = Subscription(self, request, self.delivered)
+        wanted = {*self.layout, *request.quantities}
+        layout = tuple(name for name in QUANTITIES if name in wanted)
+        period = math.gcd(
+            *(
+                n
+                for s in (*self._subscriptions, subscription)
+                for n in (s.request.every, s.first)
+            )
+        )
+        if self._is_traced and (layout, period) != (self.layout, self.period):
+            raise ValueError(
+                "A monitor must be among the `callbacks` of `fit` from its "
+                f"start. Received: a monitor that joins at step "
+                f"{self.delivered}"
+            )
+        self.layout, self.period = layout, period
         self._subscriptions.append(subscription)
         return subscription
 
@@ -161,17 +285,19 @@ class Probe:
 
     def collect(self) -> None:
         """Hands all new rows to the subscribers."""
-        first, norms = self._read()
-        if len(norms):
+        steps, rows = self._read()
+        if len(steps):
+            blocks = np.split(rows, len(self.layout), axis=1)
+            values = dict(zip(self.layout, blocks, strict=True))
             for subscription in self._subscriptions:
-                subscription.deliver(first, norms)
+                subscription.deliver(steps, values)
 
     def relieve(self) -> None:
         """Collects if the buffer might overflow in the next execution."""
         raise NotImplementedError
 
     @property
-    def _delivered(self) -> int:
+    def delivered(self) -> int:
         """How many steps were read so far."""
         raise NotImplementedError
 
@@ -184,9 +310,152 @@ class Probe:
         """Returns what stands in for the optimizer's method."""
         raise NotImplementedError
 
-    def _read(self) -> tuple[int, np.ndarray]:
-        """Returns the number of the first new step, and the new rows."""
+    def _read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the numbers of new steps, and their rows."""
         raise NotImplementedError
+
+    # What a step computes. Backends say how; the rest is here.
+
+    def _norm(self, tensor: Any) -> Any:
+        """Returns the L2 norm of all elements, a float32 scalar."""
+        raise NotImplementedError
+
+    def _unscaled(self, gradient: Any, scale: Any) -> Any:
+        """Returns a gradient in float32, divided by the scale of the loss.
+
+        First: a scaled gradient's square may overflow where its own not.
+        """
+        raise NotImplementedError
+
+    def _stack(self, scalars: list) -> Any:
+        """Returns a vector of tensors and Python numbers."""
+        raise NotImplementedError
+
+    def _when(self, condition: Any, compute: Callable[[], Any]) -> Any:
+        """Returns a computed vector of one block, or `NO_GRADIENT`s."""
+        raise NotImplementedError
+
+    def _rows_before(self, call: "Call") -> list:
+        """Returns the blocks that need no update, in order."""
+        self._is_traced = True
+        return [
+            getattr(self, f"_{name}")(call)
+            for name in self.layout
+            if name != UPDATE
+        ]
+
+    def _rows_after(self, old: Sequence[Any], new: Sequence[Any]) -> list:
+        """Returns the block of the norms of the updates."""
+        return [
+            self._stack(
+                [self._norm(n - o) for n, o in zip(new, old, strict=True)]
+            )
+        ]
+
+    def _norms(self, tensors: Sequence[Any]) -> Any:
+        return self._stack(
+            [NO_GRADIENT if t is None else self._norm(t) for t in tensors]
+        )
+
+    def _gradient(self, call: "Call") -> Any:
+        return self._norms(
+            [
+                g if g is None else self._unscaled(g, call.scale)
+                for g in call.gradients
+            ]
+        )
+
+    def _weight(self, call: "Call") -> Any:
+        return self._norms(call.weights)
+
+    def _effective(self, call: "Call") -> Any:
+        return self._at_updates(call, lambda gradient, _: gradient)
+
+    def _clipped(self, call: "Call") -> Any:
+        def clipped(gradient: Any, limit: Any) -> Any:
+            if not limit:
+                return gradient
+            return keras.ops.clip(gradient, -limit, limit)
+
+        return self._at_updates(call, clipped)
+
+    def _product(self, call: "Call") -> Any:
+        products = [
+            0.0 if now is None else keras.ops.sum(now * before)
+            for now, before in zip(call.dense, call.previous, strict=True)
+        ]
+        return self._stack(products)
+
+    def _at_updates(self, call: "Call", change: Callable) -> Any:
+        """Returns the norms of what the optimizer clips, where it does."""
+        accumulation = call.accumulation
+
+        def norms() -> Any:
+            gradients = call.dense
+            if accumulation is not None:
+                gradients = [
+                    g if g is None else (g + a) / accumulation.steps
+                    for g, a in zip(
+                        gradients, accumulation.gradients, strict=True
+                    )
+                ]
+            return self._norms(
+                [
+                    g if g is None else change(g, limit)
+                    for g, limit in zip(gradients, call.limits, strict=True)
+                ]
+            )
+
+        if accumulation is None:
+            return norms()
+        return self._when(accumulation.ends, norms)
+
+    def _densified(self, gradient: Any) -> Any:
+        """Returns a gradient as one tensor."""
+        return gradient
+
+    def _call(
+        self, gradients: Sequence[Any], variables: Sequence[Any] | None
+    ) -> Call:
+        """Arranges what an optimizer was called with.
+
+        It accepts the variables it was built with, or some of them; it is
+        about to refuse one that has no place here.
+        """
+        optimizer, layout = self.optimizer, {*self.layout}
+        at_updates = layout & {EFFECTIVE, CLIPPED}
+        if not optimizer.built and at_updates:
+            with keras.name_scope(optimizer.name, caller=optimizer):
+                optimizer.build(list(variables or []))
+            optimizer.built = True
+        targets = (
+            _compat.optimizer_targets(optimizer)
+            if optimizer.built
+            else list(variables or [])
+        )
+        if not self.names:
+            self.names = unique([getattr(v, "path", v.name) for v in targets])
+            self.ranks = tuple(len(v.shape) for v in targets)
+        arranged = list(gradients)
+        if variables is not None:
+            places = {id(native(v)): n for n, v in enumerate(targets)}
+            arranged = [None] * len(targets)
+            for variable, gradient in zip(variables, gradients, strict=True):
+                place = places.get(id(native(variable)))
+                if place is not None:
+                    arranged[place] = gradient
+        call = Call(targets, arranged, self._loss_scale())
+        if layout & {EFFECTIVE, CLIPPED, PRODUCT}:
+            call.dense = [
+                g
+                if g is None
+                else self._unscaled(self._densified(g), call.scale)
+                for g in arranged
+            ]
+        if at_updates:
+            call.limits = _compat.clip_values(optimizer)
+            call.accumulation = _compat.accumulation(optimizer)
+        return call
 
     def _loss_scale(self) -> Any:
         """What the gradients are multiplied by; None for nothing.
@@ -197,41 +466,6 @@ class Probe:
         scale = self.optimizer.scale_loss(1.0)
         return None if isinstance(scale, float) and scale == 1.0 else scale
 
-    def _slots(self, variables: Sequence[Any] | None) -> list[int | None]:
-        """Returns the places in a row of the variables of one call.
-
-        An optimizer accepts the variables it was built with, or some of them;
-        it is about to refuse one that has no place here.
-        """
-        optimizer = self.optimizer
-        # Private: nothing public tells an optimizer's variables in order. If
-        # it is not built yet, this call is going to build it.
-        built = optimizer.built
-        known = list(
-            optimizer._trainable_variables if built else variables or []
-        )
-        if not self.names:
-            self.names = unique([getattr(v, "path", v.name) for v in known])
-        if variables is None:
-            return list(range(len(known)))
-        places = {id(_native(v)): place for place, v in enumerate(known)}
-        return [places.get(id(_native(v))) for v in variables]
-
-    def _row(
-        self,
-        gradients: Sequence[Any],
-        variables: Sequence[Any] | None,
-        norm: Callable[[Any], Any],
-        missing: Any,
-    ) -> list:
-        """Returns one number per variable of the optimizer."""
-        slots = self._slots(variables)
-        row = [missing] * len(self.names)
-        for slot, gradient in zip(slots, gradients, strict=True):
-            if gradient is not None and slot is not None:
-                row[slot] = norm(gradient)
-        return row
-
 
 class QueueProbe(Probe):
     """A probe whose rows wait on the device as arrays, one a step."""
@@ -241,32 +475,41 @@ class QueueProbe(Probe):
         # Bounded, should a fit without subscribers follow an interrupted one.
         most = _BATCH + _CALLS_A_STEP * model.steps_per_execution
         self._waiting: deque = deque(maxlen=most)
-        self._noted = 0
+        self._seen = 0
 
     def relieve(self) -> None:
         if len(self._waiting) >= _BATCH:
             self.collect()
 
-    def _note(self, row: Any) -> None:
-        self._waiting.append(row)
-        self._noted += 1
+    @property
+    def delivered(self) -> int:
+        # Those that wait are delivered before anyone asks.
+        return self._seen
 
     @property
-    def _delivered(self) -> int:
-        return self._noted - len(self._waiting)
+    def _is_due(self) -> bool:
+        return self._seen % self.period == 0
 
-    def _read(self) -> tuple[int, np.ndarray]:
-        first, rows = self._delivered, list(self._waiting)
+    def _note(self, row: Any) -> None:
+        """Takes the row of the next step, which is ignored unless due."""
+        if self._is_due:
+            self._waiting.append((self._seen, row))
+        self._seen += 1
+
+    def _read(self) -> tuple[np.ndarray, np.ndarray]:
+        waiting = list(self._waiting)
         self._waiting.clear()
-        norms = self._fetch(rows) if rows else np.zeros((0, len(self.names)))
-        return first, norms
+        if not waiting:
+            return np.zeros(0, "int64"), np.zeros((0, 0), "float32")
+        steps, rows = zip(*waiting, strict=True)
+        return np.array(steps), self._fetch(list(rows))
 
     def _fetch(self, rows: list) -> np.ndarray:
-        """Copies rows from the device, `(steps, variables)`."""
+        """Copies rows from the device, `(steps, numbers)`."""
         raise NotImplementedError
 
 
-def _native(variable: Any) -> Any:
+def native(variable: Any) -> Any:
     """A Keras variable and the backend's own inside it are the same one."""
     if isinstance(variable, keras.Variable):
         return variable.value

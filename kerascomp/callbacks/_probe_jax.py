@@ -1,5 +1,6 @@
 """The gradient probe on JAX."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,11 @@ from kerascomp.callbacks import _probe
 
 
 class BackendProbe(_probe.QueueProbe):
-    """Carries the rows out of the compiled step beside its logs."""
+    """Carries the rows out of the compiled step beside its logs.
+
+    What a step needs to know of those before goes in beside its data: their
+    number, if only some steps are measured, and the last gradients.
+    """
 
     method = "stateless_apply"
 
@@ -25,27 +30,52 @@ class BackendProbe(_probe.QueueProbe):
                 "KERAS_NNX_ENABLED=false. Received: nnx_enabled=True"
             )
         self._traced: list = []
+        self._number: Any = None
+        self._previous: Any = None
         super().attach()
 
     def _replacement(self, original: Any) -> Any:
         def stateless_apply(
             optimizer_variables: Any, grads: Any, trainable_variables: Any
         ) -> Any:
-            if len(grads):
-                row = self._jax_row(optimizer_variables, grads)
-                self._traced.append(row)
-            return original(optimizer_variables, grads, trainable_variables)
+            arguments = optimizer_variables, grads, trainable_variables
+            if not len(grads):
+                return original(*arguments)
+            due = None
+            if self._number is not None:
+                number = self._number + len(self._traced)
+                due = number % self.period == 0
+            blocks = self._blocks_before(arguments, due)
+            found = original(*arguments)
+            if _probe.UPDATE in self.layout:
+                old, new = trainable_variables, found[0]
+                blocks += self._if(due, lambda: self._rows_after(old, new), 1)
+            self._traced.append(jnp.concatenate(blocks))
+            return found
 
         return stateless_apply
 
-    def _jax_row(self, optimizer_variables: Any, gradients: Any) -> Any:
+    def _blocks_before(self, arguments: tuple, due: Any) -> list:
+        optimizer_variables, gradients, weights = arguments
         values = zip(self.optimizer.variables, optimizer_variables, strict=True)
         with keras.StatelessScope(state_mapping=list(values)):
-            scale = self._loss_scale()
-        row = self._row(
-            gradients, None, lambda g: _norm(g, scale), _probe.NO_GRADIENT
-        )
-        return jnp.asarray(row, "float32")
+            call = self._call(gradients, None)
+            call.weights = list(weights)
+            if _probe.PRODUCT in self.layout:
+                call.previous = self._previous
+                self._previous = [
+                    jnp.zeros(w.shape, "float32") if g is None else g
+                    for g, w in zip(call.dense, weights, strict=True)
+                ]
+            count = len(self.layout) - (_probe.UPDATE in self.layout)
+            return self._if(due, lambda: self._rows_before(call), count)
+
+    def _if(self, due: Any, compute: Callable[[], list], count: int) -> list:
+        """Returns blocks, computed where they are due."""
+        if due is None or not count:
+            return compute()
+        nothing = [jnp.zeros(len(self.names), "float32")] * count
+        return jax.lax.cond(due, compute, lambda: nothing)
 
     def _make_train_function(self) -> None:
         """Makes the compiled step return the rows, and takes them from it.
@@ -60,16 +90,27 @@ class BackendProbe(_probe.QueueProbe):
         """
         original_step = self.model.train_step
         original_make = self.model._make_function
+        carried: dict = {}
 
         def train_step(state: Any, data: Any) -> Any:
+            data, before = data
             self._traced = []
+            self._number = before.get("number")
+            self._previous = before.get("previous")
             logs, state = original_step(state, data)
             rows, self._traced = tuple(self._traced), []
-            return (logs, rows), state
+            after = {"previous": self._previous} if "previous" in before else {}
+            self._number = self._previous = None
+            return (logs, rows, after), state
 
         def make_function(step: Any, *arguments: Any) -> Any:
             def noting_step(state: Any, data: Any) -> Any:
-                (logs, rows), state = step(state, data)
+                if self.period > 1:
+                    carried["number"] = np.int32(self._seen % self.period)
+                if _probe.PRODUCT in self.layout and "previous" not in carried:
+                    carried["previous"] = self._no_gradients()
+                (logs, rows, after), state = step(state, (data, carried))
+                carried.update(after)
                 for row in rows:
                     self._note(row)
                 return logs, state
@@ -82,17 +123,38 @@ class BackendProbe(_probe.QueueProbe):
         ):
             super()._make_train_function()
 
+    def _no_gradients(self) -> list:
+        """What came before the first step: its product is NaN."""
+        return [
+            np.full(v.shape, np.nan, "float32")
+            for v in _compat.optimizer_targets(self.optimizer)
+        ]
+
+    def _stack(self, scalars: list) -> Any:
+        return jnp.asarray(scalars, "float32")
+
+    def _when(self, condition: Any, compute: Callable[[], Any]) -> Any:
+        nothing = jnp.full(len(self.names), _probe.NO_GRADIENT, "float32")
+        return jax.lax.cond(condition, compute, lambda: nothing)
+
+    def _unscaled(self, gradient: Any, scale: Any) -> Any:
+        gradient = _apart(gradient).astype("float32")
+        return gradient if scale is None else gradient / scale
+
+    def _norm(self, tensor: Any) -> Any:
+        return jnp.sqrt(jnp.sum(jnp.square(tensor.astype("float32"))))
+
     def _fetch(self, rows: list) -> np.ndarray:
         return np.stack(jax.device_get(rows))
 
 
-def _norm(gradient: Any, scale: Any) -> Any:
-    if jax.default_backend() == "cpu":
-        # Or XLA mixes the squares into the computation of the gradient, which
-        # makes the norms of a step three times as costly.
-        gradient = jax.lax.optimization_barrier(gradient.reshape(-1))
-    gradient = gradient.astype("float32")
-    if scale is not None:
-        # First: a scaled gradient's square may overflow where its own not.
-        gradient = gradient / scale
-    return jnp.sqrt(jnp.sum(jnp.square(gradient)))
+def _apart(tensor: Any) -> Any:
+    """Keeps XLA from computing a tensor together with its norm.
+
+    On a CPU it would mix the squares into the computation of a gradient, which
+    makes the norms of a step three times as costly.
+    """
+    if jax.default_backend() != "cpu":
+        return tensor
+    flat = jax.lax.optimization_barrier(tensor.reshape(-1))
+    return flat.reshape(tensor.shape)

@@ -1,5 +1,6 @@
 """The gradient probe on TensorFlow."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,17 +31,28 @@ class BackendProbe(_probe.Probe):
         self._capacity = 4 * max(64, self.model.steps_per_execution)
         self._ring: Any = None
         self._count: Any = None
+        self._previous: list = []
         self._read_so_far = 0
         # A custom `train_step` may call the optimizer several times, so how
         # many rows an execution writes is learned after the first one.
         self._executions, self._rows_an_execution = 0, float(self._capacity)
-        if self._replicas > 1:
-            # A step of a replica cannot make variables. Under a strategy,
-            # the model is built before training, and its optimizer need not.
-            self._allocate(len(self.model.trainable_variables))
         super().attach()
 
+    def subscribe(self, request: _probe.Request) -> _probe.Subscription:
+        if self._replicas > 1 and _probe.PRODUCT in request.quantities:
+            raise ValueError(
+                "Gradients of successive steps can be compared on one replica. "
+                f"Received: {self._replicas} replicas"
+            )
+        return super().subscribe(request)
+
     def relieve(self) -> None:
+        if self._replicas > 1 and self._ring is None:
+            # A step of a replica cannot make variables. Under a strategy,
+            # the model is built before training, and its optimizer need not.
+            self._allocate(
+                len(self.layout) * len(self.model.trainable_variables)
+            )
         # At most half the ring may be full after the coming execution.
         rows = (self._executions + 1) * self._rows_an_execution
         if 2 * rows > self._capacity:
@@ -48,49 +60,119 @@ class BackendProbe(_probe.Probe):
         self._executions += 1
 
     @property
-    def _delivered(self) -> int:
+    def delivered(self) -> int:
         return self._read_so_far
 
-    def _read(self) -> tuple[int, np.ndarray]:
+    def _read(self) -> tuple[np.ndarray, np.ndarray]:
         if self._count is None:
-            return 0, np.zeros((0, 0), "float32")
+            return np.zeros(0, "int64"), np.zeros((0, 0), "float32")
         count, ring = int(self._count.numpy()), self._ring.numpy()
         rows = count - self._read_so_far
-        first = max(self._read_so_far, count - self._capacity)
+        steps = np.arange(max(self._read_so_far, count - self._capacity), count)
         if self._executions and rows:
             self._rows_an_execution = rows / self._executions
             self._executions = 0
         self._read_so_far = count
-        halves = ring[np.arange(first, count) % self._capacity]
+        steps = steps[steps % self.period == 0]
+        found = ring[steps % self._capacity]
         # Undoes `l2_loss`; the sign marks a missing gradient.
-        return first, np.where(
-            halves == _probe.NO_GRADIENT, halves, np.sqrt(2 * np.abs(halves))
+        norms = np.where(
+            found == _probe.NO_GRADIENT, found, np.sqrt(2 * np.abs(found))
         )
+        products = [name == _probe.PRODUCT for name in self.layout]
+        width = found.shape[1] // len(self.layout)
+        return steps, np.where(np.repeat(products, width), found, norms)
 
     def _replacement(self, original: Any) -> Any:
         def apply(grads: Any, trainable_variables: Any = None) -> Any:
             grads = list(grads)
-            if grads:
-                self._write(self._tensorflow_row(grads, trainable_variables))
-            return original(grads, trainable_variables)
+            if not grads:
+                return original(grads, trainable_variables)
+            call = self._arrange(grads, trainable_variables)
+            due = self._due(len(self.layout) * len(call.variables))
+            blocks, old = self._blocks_before(call, due)
+            result = original(grads, trainable_variables)
+            if old:
+                new = [_probe.native(v).read_value() for v in call.variables]
+                blocks += self._if(due, lambda: self._rows_after(old, new), 1)
+            self._write(tf.concat(blocks, 0))
+            return result
 
         return apply
 
-    def _tensorflow_row(self, gradients: list, variables: Any) -> tf.Tensor:
-        scale = self._loss_scale()
+    def _arrange(self, gradients: list, variables: Any) -> _probe.Call:
         if self._replicas > 1:
             gradients = _sum_over_replicas(gradients)
-        row = self._row(
-            gradients,
-            variables,
-            lambda g: _half_squared_norm(g, scale),
-            _probe.NO_GRADIENT,
-        )
-        return tf.stack(row)
+        call = self._call(gradients, variables)
+        if _probe.WEIGHT in self.layout:
+            call.weights = [
+                _probe.native(v).read_value() for v in call.variables
+            ]
+        return call
+
+    def _due(self, width: int) -> Any:
+        """Whether this step is measured; None if all are."""
+        if self._ring is None:
+            self._allocate(width)
+        # A replica cannot sum over all of them within a condition.
+        if self.period == 1 or self._replicas > 1:
+            return None
+        return tf.equal(self._count.read_value() % self.period, 0)
+
+    def _blocks_before(self, call: _probe.Call, due: Any) -> tuple[list, list]:
+        """Returns the blocks without the updates, and the weights for those."""
+        if _probe.PRODUCT in self.layout:
+            call.previous = self._gradients_before(call)
+        count = len(self.layout) - (_probe.UPDATE in self.layout)
+        blocks = self._if(due, lambda: self._rows_before(call), count)
+        if _probe.PRODUCT in self.layout:
+            with tf.control_dependencies(blocks):
+                for variable, gradient in zip(
+                    self._previous, call.dense, strict=True
+                ):
+                    variable.assign(
+                        tf.zeros_like(variable)
+                        if gradient is None
+                        else gradient
+                    )
+        if _probe.UPDATE not in self.layout:
+            return blocks, []
+        return blocks, self._weights_before(call, due)
+
+    def _gradients_before(self, call: _probe.Call) -> list:
+        if not self._previous:
+            with tf.init_scope():
+                self._previous = [
+                    tf.Variable(
+                        tf.fill(tuple(v.shape), np.float32("nan")),
+                        trainable=False,
+                    )
+                    for v in call.variables
+                ]
+        return [variable.read_value() for variable in self._previous]
+
+    def _weights_before(self, call: _probe.Call, due: Any) -> list:
+        """Returns the weights. TensorFlow copies what is read when it writes.
+
+        So they are read only if they are needed.
+        """
+        variables = [_probe.native(v) for v in call.variables]
+        read = lambda: [v.read_value() for v in variables]
+        if due is None or self.model.jit_compile:  # XLA has no open shapes.
+            return read()
+        none = lambda: [
+            tf.zeros([0] * len(v.shape), v.dtype) for v in variables
+        ]
+        return tf.cond(due, read, none)
+
+    def _if(self, due: Any, compute: Callable[[], list], count: int) -> list:
+        """Returns blocks, computed where they are due."""
+        if due is None or not count:
+            return compute()
+        width = self._ring.shape[1] // len(self.layout)
+        return list(tf.cond(due, compute, lambda: [tf.zeros((width,))] * count))
 
     def _write(self, row: tf.Tensor) -> None:
-        if self._ring is None:
-            self._allocate(row.shape[0])
         count = self._count.read_value()
         self._ring.scatter_update(tf.IndexedSlices(row, count % self._capacity))
         # The graph that asks for the next batch would count, too, when there
@@ -111,6 +193,27 @@ class BackendProbe(_probe.Probe):
                 tf.zeros((), "int64"), trainable=False, aggregation=first
             )
 
+    def _stack(self, scalars: list) -> tf.Tensor:
+        return tf.stack(scalars)
+
+    def _when(self, condition: Any, compute: Callable[[], Any]) -> tf.Tensor:
+        nothing = lambda: tf.fill((len(self.names),), _probe.NO_GRADIENT)
+        return tf.cond(condition, compute, nothing)
+
+    def _densified(self, gradient: Any) -> tf.Tensor:
+        return tf.convert_to_tensor(gradient)
+
+    def _unscaled(self, gradient: Any, scale: Any) -> tf.Tensor:
+        if isinstance(gradient, tf.IndexedSlices):
+            gradient = _without_duplicates(gradient)
+        gradient = tf.cast(gradient, "float32")
+        return gradient if scale is None else gradient / scale
+
+    def _norm(self, tensor: tf.Tensor) -> tf.Tensor:
+        # Half its square, which one fused operation gives: `_read` takes the
+        # root.
+        return tf.nn.l2_loss(tf.cast(tensor, "float32"))
+
 
 def _sum_over_replicas(gradients: list) -> list:
     """Sums as the optimizer does after clipping, which would be too late."""
@@ -118,17 +221,6 @@ def _sum_over_replicas(gradients: list) -> list:
     context = tf.distribute.get_replica_context()
     sums = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present))
     return [g if g is None else next(sums) for g in gradients]
-
-
-def _half_squared_norm(gradient: Any, scale: Any) -> tf.Tensor:
-    """Returns what one fused operation gives; the host takes the root."""
-    if isinstance(gradient, tf.IndexedSlices):
-        gradient = _without_duplicates(gradient)
-    gradient = tf.cast(gradient, "float32")
-    if scale is not None:
-        # First: a scaled gradient's square may overflow where its own not.
-        gradient = gradient / scale
-    return tf.nn.l2_loss(gradient)
 
 
 def _without_duplicates(slices: tf.IndexedSlices) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """The gradient probe on torch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,76 @@ class BackendProbe(_probe.QueueProbe):
 
     method = "apply"
 
+    def attach(self) -> None:
+        self._previous: list = []
+        super().attach()
+
     def _replacement(self, original: Any) -> Any:
         def apply(grads: Any, trainable_variables: Any = None) -> Any:
-            if len(grads):
-                self._note(self._torch_row(grads, trainable_variables))
-            return original(grads, trainable_variables)
+            if not len(grads):
+                return original(grads, trainable_variables)
+            wants_next = _probe.PRODUCT in self.layout
+            if not (self._is_due or wants_next):
+                self._note(None)
+                return original(grads, trainable_variables)
+            with torch.no_grad():
+                call = self._arrange(grads, trainable_variables)
+                blocks = self._rows_before(call) if self._is_due else []
+                old = self._copies(call)
+            result = original(grads, trainable_variables)
+            with torch.no_grad():
+                if old:
+                    new = [_probe.native(v) for v in call.variables]
+                    blocks += self._rows_after(old, new)
+                self._note(torch.cat(blocks) if blocks else None)
+            return result
 
         return apply
 
-    @torch.no_grad()
-    def _torch_row(self, gradients: Any, variables: Any) -> torch.Tensor:
-        scale = self._loss_scale()
-        device = next(g.device for g in gradients if g is not None)
-        missing = torch.tensor(_probe.NO_GRADIENT, device=device)
+    def _arrange(self, gradients: Any, variables: Any) -> _probe.Call:
+        call = self._call(gradients, variables)
+        call.weights = [_probe.native(v) for v in call.variables]
+        if _probe.PRODUCT in self.layout:
+            # Nobody writes into gradients: the next step makes new ones.
+            call.previous = self._previous or [
+                torch.full_like(w, torch.nan) for w in call.weights
+            ]
+            self._previous = [
+                torch.zeros_like(w) if g is None else g
+                for g, w in zip(call.dense, call.weights, strict=True)
+            ]
+        return call
+
+    def _copies(self, call: _probe.Call) -> list:
+        if _probe.UPDATE in self.layout and self._is_due:
+            return [w.detach().clone() for w in call.weights]
+        return []
+
+    def _stack(self, scalars: list) -> torch.Tensor:
+        tensors = [s for s in scalars if isinstance(s, torch.Tensor)]
+        like = tensors[0] if tensors else torch.zeros(())
         return torch.stack(
-            self._row(gradients, variables, lambda g: _norm(g, scale), missing)
+            [
+                torch.as_tensor(s, dtype=torch.float32, device=like.device)
+                for s in scalars
+            ]
         )
+
+    def _when(self, condition: Any, compute: Callable[[], Any]) -> torch.Tensor:
+        if condition:
+            return compute()
+        return self._stack([_probe.NO_GRADIENT] * len(self.names))
+
+    def _unscaled(self, gradient: torch.Tensor, scale: Any) -> torch.Tensor:
+        gradient = gradient.detach().float()
+        return gradient if scale is None else gradient / scale
+
+    def _norm(self, tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.detach().float()
+        if tensor.device.type != "cpu":
+            return torch.linalg.vector_norm(tensor)
+        pieces = tensor.reshape(-1).split(_PIECE)
+        return torch.stack([torch.dot(p, p) for p in pieces]).sum().sqrt()
 
     def _fetch(self, rows: list) -> np.ndarray:
         return torch.stack(rows).cpu().numpy()
@@ -36,15 +91,4 @@ class BackendProbe(_probe.QueueProbe):
 
 # On a CPU, `vector_norm` adds up in one float32 and loses 1e-3 of 3e7
 # elements. `dot` is as fast, and exact enough in pieces.
-_PIECE = 2**18
-
-
-def _norm(gradient: torch.Tensor, scale: Any) -> torch.Tensor:
-    gradient = gradient.detach().float()
-    if scale is not None:
-        # First: a scaled gradient's square may overflow where its own not.
-        gradient = gradient / scale
-    if gradient.device.type != "cpu":
-        return torch.linalg.vector_norm(gradient)
-    pieces = gradient.reshape(-1).split(_PIECE)
-    return torch.stack([torch.dot(p, p) for p in pieces]).sum().sqrt()
+_PIECE = 2**16

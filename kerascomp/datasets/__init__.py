@@ -6,13 +6,22 @@ from typing import Any
 
 from kerascomp.datasets import _known
 from kerascomp.datasets._build import Features, Source, build, checked_inputs
+from kerascomp.datasets._chunks import SequenceChunks
 from kerascomp.datasets._csv import read_csv
 from kerascomp.datasets._dataset import DataError, Dataset, Part
 from kerascomp.datasets._messages import suggestion
 from kerascomp.datasets._npz import read_npz
 from kerascomp.datasets._split import Options
 
-__all__ = ["load", "from_arrays", "names", "Dataset", "Part", "DataError"]
+__all__ = [
+    "load",
+    "from_arrays",
+    "names",
+    "Dataset",
+    "Part",
+    "DataError",
+    "SequenceChunks",
+]
 
 
 def load(

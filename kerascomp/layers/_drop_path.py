@@ -23,12 +23,15 @@ class DropPath(keras.layers.Layer):
 
     Args:
         rate: Share of the samples to drop, in [0, 1).
+        scale_at_inference: Whether kept samples stay as they are in training,
+            and all are multiplied by `1 - rate` in inference instead, as in
+            the paper and in TensorFlow Addons. For weights trained that way.
         seed: Integer, or None for a seed that differs at every run.
         **kwargs: As in `keras.layers.Layer`.
 
     Call arguments:
         inputs: `(batch, ...)`, float.
-        training: Whether to drop. The identity when False.
+        training: Whether to drop.
 
     Returns:
         The shape and dtype of the input.
@@ -51,31 +54,52 @@ class DropPath(keras.layers.Layer):
     Reference:
         Huang et al., 2016, [Deep networks with stochastic
         depth](https://arxiv.org/abs/1603.09382), equation 2. Differs from it by
-        scaling in training instead of in inference, and by one draw for each
+        scaling in training unless told otherwise, and by one draw for each
         sample instead of each batch, as image models do today.
     """
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        rate: float,
+        scale_at_inference: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         _validation.in_interval("rate", rate, "[0, 1)")
         self.rate = rate
+        self.scale_at_inference = scale_at_inference
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        if not training or self.rate == 0:
+        if self.rate == 0:
             return inputs
+        if training:
+            return self.drop(inputs, self.rate)
+        if not self.scale_at_inference:
+            return inputs
+        return inputs * ops.cast(1 - self.rate, inputs.dtype)
+
+    def drop(self, inputs: Any, rate: Any) -> Any:
+        """Drops samples at a rate that may be a tensor."""
         # One draw per sample, broadcast over all other axes.
         shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
-        keep = (
-            keras.random.uniform(shape, seed=self.seed_generator) >= self.rate
-        )
+        keep = keras.random.uniform(shape, seed=self.seed_generator) >= rate
+        kept = inputs
+        if not self.scale_at_inference:
+            kept = inputs / ops.cast(1 - rate, inputs.dtype)
         # Not `*`: a dropped branch may be infinite, and 0 * inf is NaN.
-        return ops.where(keep, inputs / (1 - self.rate), ops.zeros_like(inputs))
+        return ops.where(keep, kept, ops.zeros_like(inputs))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return {
+            **super().get_config(),
+            "rate": self.rate,
+            "scale_at_inference": self.scale_at_inference,
+            "seed": self.seed,
+        }

@@ -8,6 +8,7 @@ from kerascomp.losses._classification import (
     SparsemaxLoss,
     SymmetricCrossentropy,
 )
+from kerascomp.losses._crf import CRFNegativeLogLikelihood
 from kerascomp.losses._imbalance import (
     BalancedSoftmax,
     ClassBalanced,
@@ -55,6 +56,7 @@ __all__ = [
     "SparsemaxLoss",
     "ConfidencePenalty",
     "SequenceLoss",
+    "CRFNegativeLogLikelihood",
     "ClassBalanced",
     "LogitAdjusted",
     "BalancedSoftmax",

@@ -71,11 +71,11 @@ class SmoothL1(Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         y_true, y_pred = _numerics.same_rank(y_true, y_pred)
-        size = ops.abs(y_pred - y_true)
+        error = y_pred - y_true
         # One formula for both branches: a `where` would square large errors,
         # and in half precision the unused infinity makes the gradient NaN.
-        quadratic = ops.minimum(size, self.beta)
-        element = (quadratic / self.beta) * (size - 0.5 * quadratic)
+        near = ops.maximum(ops.minimum(error, self.beta), -self.beta)
+        element = (near / self.beta) * (error - 0.5 * near)
         return ops.mean(element, axis=-1)
 
     def get_config(self) -> dict[str, Any]:

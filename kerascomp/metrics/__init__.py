@@ -21,6 +21,7 @@ from kerascomp.metrics._correlation import (
     SpearmanCorrelation,
     StreamingPearsonCorrelation,
 )
+from kerascomp.metrics._crf import ViterbiAccuracy
 from kerascomp.metrics._errors import HammingLoss, ZeroOneLoss
 from kerascomp.metrics._intervals import (
     IntervalCoverage,
@@ -37,6 +38,7 @@ __all__ = [
     "MultiLabelConfusionMatrix",
     "ZeroOneLoss",
     "HammingLoss",
+    "ViterbiAccuracy",
     "ExpectedCalibrationError",
     "BrierScore",
     "StreamingPearsonCorrelation",

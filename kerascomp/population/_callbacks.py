@@ -8,7 +8,7 @@ import numpy as np
 
 from kerascomp import callbacks
 from kerascomp._compat import keras
-from kerascomp.callbacks import _probe
+from kerascomp.callbacks import _probe, _probing
 from kerascomp.population import _engine
 
 # What a callback may use of a lane without the model being brought up to date.
@@ -28,7 +28,11 @@ LANE_WISE: tuple[type, ...] = (
     keras.callbacks.LearningRateScheduler,
     keras.callbacks.ReduceLROnPlateau,
     keras.callbacks.TerminateOnNaN,
+    callbacks.GradientFlowMonitor,
+    callbacks.GradientNoiseScale,
     callbacks.GradientNormMonitor,
+    callbacks.UpdateRatioMonitor,
+    callbacks.ScheduleLearningRate,
     callbacks.WarmupCosine,
 )
 # Why others cannot be, and what serves instead.
@@ -36,6 +40,8 @@ _INSTEAD: Mapping[str, str] = {
     "BackupAndRestore": "a study or a tuner resumes by itself",
     "CSVLogger": "write `history` of each lane when `fit` is over",
     "History": "`fit` returns the history of every lane",
+    "LearningRateLogger": "callbacks that set a rate log it every epoch",
+    "LearningRateRangeTest": "run it on one model first",
     "ModelCheckpoint": (
         "`EarlyStopping(restore_best_weights=True)` keeps the best epoch of "
         "every lane; save `population.models[lane]` afterwards"
@@ -52,6 +58,12 @@ def check(given: Sequence[Any]) -> None:
             raise TypeError(
                 "`callbacks` must be a list of `keras.callbacks.Callback`. "
                 f"Received: {callback!r}"
+            )
+        if getattr(callback, "log_dir", None) and is_lane_wise(callback):
+            raise ValueError(
+                "The lanes of a population cannot write to one `log_dir`. "
+                f"Received: {type(callback).__name__}("
+                f"log_dir={callback.log_dir!r})"
             )
         if not is_lane_wise(callback):
             name = type(callback).__name__
@@ -129,19 +141,23 @@ class LaneModel:
         del variables  # All the rates of a member; none else is assigned.
         self.rate = value
 
-    def subscribe_to_gradients(self, receive: _probe.Receive) -> Any:
+    def subscribe_to_gradients(self, request: _probe.Request) -> Any:
         """Joins the probe of the population."""
-        paths = [v.path for v in self._member.trainable_variables]
-        gradients = _Gradients(_probe.unique(paths), receive)
+        gradients = _Gradients(self._member.trainable_variables, request)
         self._gradients.append(gradients)
         return gradients
 
-    def deliver(self, first: int, norms: np.ndarray) -> None:
-        """Passes gradient norms on, `(steps, variables)`, from step `first`."""
-        if len(norms):
-            steps = np.arange(first, first + len(norms))
-            for gradients in self._gradients:
-                gradients.receive(steps, norms)
+    def deliver(self, first: int, values: Mapping[str, np.ndarray]) -> None:
+        """Passes on what was measured from step `first` on.
+
+        Args:
+            first: The number of the first step.
+            values: As `_probe.Receive` takes them.
+        """
+        count = len(next(iter(values.values()), ()))
+        steps = np.arange(first, first + count)
+        for gradients in self._gradients:
+            gradients.request.deliver(steps, values)
 
     def _places(self) -> list[tuple[str, int]]:
         places = {
@@ -170,9 +186,10 @@ class LaneModel:
 class _Gradients:
     """What a monitor holds instead of a `_probe.Subscription`."""
 
-    def __init__(self, names: tuple[str, ...], receive: _probe.Receive):
-        self.names = names
-        self.receive = receive
+    def __init__(self, variables: list, request: _probe.Request):
+        self.names = _probe.unique([v.path for v in variables])
+        self.ranks = tuple(len(v.shape) for v in variables)
+        self.request = request
 
     def before_execution(self) -> None:
         """Rows are fetched at the end of an epoch."""
@@ -250,11 +267,14 @@ class LaneCallbacks:
         """Whether the logs of every step are needed, which costs time."""
         return any(type(own) not in LANE_WISE for own in self._by_step)
 
-    @property
-    def needs_gradients(self) -> bool:
-        """Whether the program has to return the norms of gradients."""
-        monitor = callbacks.GradientNormMonitor
-        return any(isinstance(own, monitor) for own in self.copies)
+    def measured(self, optimizer: Any) -> set[str]:
+        """What the program has to measure, of `_probe.QUANTITIES`."""
+        return {
+            name
+            for own in self.copies
+            if isinstance(own, _probing.ProbeRecorder)
+            for name in own.quantities(optimizer)
+        }
 
     def state(self) -> list[dict[str, Any]]:
         """What the callbacks remember, as far as it is plain data.
@@ -268,7 +288,7 @@ class LaneCallbacks:
             {
                 name: copy.deepcopy(value)
                 for name, value in vars(own).items()
-                if _is_plain(value) and name != "params"
+                if _is_plain(value) and name not in ("params", "_fit")
             }
             for own in self.copies
         ]

@@ -15,6 +15,10 @@ _LEAST_SECONDS_A_LANE = {"tensorflow": 4e-4, "jax": 1e-4}
 # that is left takes this many times as long as the compilation without it.
 _XLA_PATIENCE = 20.0
 
+# An engine that is so many times slower than another one is not timed again
+# for other batch sizes.
+_HOPELESS = 2.0
+
 # So many are kept, however many structures there are: each holds a model.
 _MOST_PROGRAMS = 16
 
@@ -26,13 +30,13 @@ class Trial:
     Attributes:
         batch: A batch to train on; None times nothing.
         steps: How many steps the training will take.
-        probing: Whether it needs the norms of gradients.
+        probing: What it measures, of `_probe.QUANTITIES`.
         verbose: Whether to say what runs and why.
     """
 
     batch: _program.Batch | None = None
     steps: int = 0
-    probing: bool = False
+    probing: tuple[str, ...] = ()
     verbose: int = 0
 
 
@@ -48,6 +52,7 @@ class Programs:
         self.lift_all = lift_all
         self._programs: dict[Any, _program.Program] = {}
         self._faster: dict[Any, str] = {}
+        self._hopeless: set[Any] = set()  # Structures that need no loop.
         # What a structure took to compile: later groups may find it compiled.
         self.compiling: dict[Any, float] = {}
 
@@ -125,14 +130,18 @@ class Programs:
             return self._looped_for_want(group, trial, race)
         least = _LEAST_SECONDS_A_LANE.get(_compat.backend(), 0.0)
         least *= len(group.lanes)
-        if race.pays(seconds - least, 1.0):
-            race.run(LOOPED)
+        structure = group.key, trial.probing
+        if race.pays(seconds - least, 1.0) and structure not in self._hopeless:
+            looped = race.run(LOOPED)
+            if looped is not None and looped > _HOPELESS * seconds:
+                self._hopeless.add(structure)
         with_xla = _compat.backend() == "tensorflow"
         if with_xla and race.pays(min(race.seconds.values()), _XLA_PATIENCE):
             race.run(XLA)
         winner = min(race.seconds, key=lambda kind: race.seconds[kind])
         # What did not pay this time may in a longer training.
-        if (LOOPED in race.tried or seconds <= least) and (
+        settled = seconds <= least or structure in self._hopeless
+        if (LOOPED in race.tried or settled) and (
             XLA in race.tried or not with_xla
         ):
             self._faster[_situation(group, trial)] = winner

@@ -9,6 +9,7 @@ import numpy as np
 
 from kerascomp import _compat
 from kerascomp._compat import keras
+from kerascomp.callbacks import _probe
 from kerascomp.population import _lifting, _program
 
 ops = keras.ops
@@ -103,14 +104,14 @@ class StateEngine(Engine):
         raise NotImplementedError
 
     def take_norms(self) -> np.ndarray:
-        """Returns the gradient norms of the steps since the last call.
+        """Returns what was measured at the steps since the last call.
 
         Returns:
-            `(steps, lanes, variables)`.
+            `(steps, lanes, quantities, variables)`.
         """
         norms = [self._norms_of_step(step) for step in self._norms]
         self._norms = []
-        shape = (0, len(self.models), len(self.models[0].trainable_variables))
+        shape = (0, len(self.models), len(_probe.QUANTITIES), 0)
         return np.stack(norms) if norms else np.zeros(shape, "float32")
 
     def _norms_of_step(self, norms: Any) -> np.ndarray:
@@ -277,7 +278,8 @@ class VectorizedEngine(StateEngine):
     def _norms_of_step(self, norms: Any) -> np.ndarray:
         lanes, own = norms
         own = ops.convert_to_numpy(own)
-        rows = np.full((len(self.models), own.shape[1]), np.nan, "float32")
+        shape = (len(self.models), *own.shape[1:])
+        rows = np.full(shape, np.nan, "float32")
         rows[lanes] = own
         return rows
 

@@ -39,6 +39,7 @@ class Program:
         self.traces = 0
         if settings.probing:
             _refuse_probing(model.optimizer)
+            _program.refuse_probing(settings.probing)
 
     def train(
         self,
@@ -82,8 +83,13 @@ class Program:
         apply = optimizer.stateless_apply
 
         def noting(variables: Any, gradients: Any, trainable: Any) -> Any:
-            seen.append(_program.norms_of(gradients))
-            return apply(variables, gradients, trainable)
+            found = apply(variables, gradients, trainable)
+            seen.append(
+                _program.measured(
+                    self._settings.probing, gradients, trainable, found[0]
+                )
+            )
+            return found
 
         new_methods = {"stateless_apply": noting}
         with (

@@ -48,7 +48,8 @@ class LoopedEngine(_engine.StateEngine):
                     step,
                 )
             )
-        if any(own is not None for own in norms.values()):
+        norms = {lane: own for lane, own in norms.items() if own is not None}
+        if norms:
             self._norms.append(norms)
 
     def test(self, batch: _program.Batch) -> None:
@@ -103,10 +104,11 @@ class LoopedEngine(_engine.StateEngine):
             self.write(lane)
 
     def _norms_of_step(self, norms: Any) -> np.ndarray:
-        width = len(self.models[0].trainable_variables)
-        rows = np.full((len(self.models), width), np.nan, "float32")
-        for lane, own in norms.items():
-            rows[lane] = ops.convert_to_numpy(own)
+        found = {n: ops.convert_to_numpy(own) for n, own in norms.items()}
+        shape = (len(self.models), *next(iter(found.values())).shape)
+        rows = np.full(shape, np.nan, "float32")
+        for lane, own in found.items():
+            rows[lane] = own
         return rows
 
 

@@ -1,6 +1,6 @@
 """Trains many ordinary Keras models in one compiled program."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,11 @@ class Population:
 
     Callbacks run lane by lane, in copies: `EarlyStopping`,
     `LearningRateScheduler`, `ReduceLROnPlateau`, `TerminateOnNaN`, and
-    kerascomp's `WarmupCosine` and `GradientNormMonitor`. A class of your own
-    joins them with the attribute `lane_wise = True` if its hooks use nothing
-    but the logs and the model they are given. Lanes that stop are left out
-    of the program once half of its lanes have.
+    kerascomp's `ScheduleLearningRate`, `WarmupCosine` and monitors of
+    gradients. A class of your own joins them with the attribute
+    `lane_wise = True` if its hooks use nothing but the logs and the model they
+    are given. Lanes that stop are left out of the program once half of its
+    lanes have.
 
     Where the device has too little memory for all lanes at once, they run in
     parts, with the batch size that was asked for; `notes` of the history says
@@ -217,11 +218,15 @@ class Population:
         results: list[dict[str, float]] = [{} for _ in self.models]
         for group in self._groups(data):
             own = data.of_lanes(group.lanes)
-            engine = self._programs.engine(group, self.engine)
-            logs = _training.evaluated(engine, own)
+
+            def evaluate(engine: Any, own: Any = own) -> Any:
+                logs = _training.evaluated(engine, own)
+                engine.write_back()
+                return logs
+
+            logs = self._run(group, own, evaluate)
             for lane, values in zip(group.lanes, logs, strict=True):
                 results[lane] = values
-            engine.write_back()
         return results
 
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
@@ -238,8 +243,11 @@ class Population:
         tree = keras.tree
         outputs: list = [None] * len(self.models)
         for group in self._groups(data):
-            engine = self._programs.engine(group, self.engine)
-            parts = [engine.predict(batch) for batch in data.epoch()]
+            parts = self._run(
+                group,
+                data,
+                lambda engine: [engine.predict(b) for b in data.epoch()],
+            )
             whole = tree.map_structure(
                 lambda *arrays: np.concatenate(arrays, axis=1), *parts
             )
@@ -248,6 +256,18 @@ class Population:
                     lambda array, place=place: array[place], whole
                 )
         return tree.map_structure(lambda *lanes: np.stack(lanes), *outputs)
+
+    def _run(
+        self, group: _members.Group, data: Any, use: Callable[[Any], Any]
+    ) -> Any:
+        """Uses an engine; that of a loop where lanes cannot be vectorized."""
+        engine = self._programs.engine(group, self.engine)
+        try:
+            return use(engine)
+        except Exception:  # Not every model can be traced for many lanes.
+            if engine.kind != _choice.VECTORIZED or data.is_spent:
+                raise
+            return use(self._programs.engine(group, _choice.LOOPED))
 
     def _source(
         self, x: Any, y: Any, weight: Any, batch_size: int | None

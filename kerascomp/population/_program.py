@@ -89,13 +89,13 @@ class Settings:
         vectorized: For many lanes at once, instead of one.
         common_seeds: For each non-trainable variable whether it is a seed
             that all lanes share.
-        probing: Whether training steps return the norms of the gradients.
+        probing: What training steps measure, of `_probe.QUANTITIES`.
         xla: Whether TensorFlow compiles with XLA; JAX always does.
     """
 
     vectorized: bool = False
     common_seeds: tuple[bool, ...] = ()
-    probing: bool = False
+    probing: tuple[str, ...] = ()
     xla: bool = False
 
 
@@ -121,8 +121,9 @@ class Program(Protocol):
         """Trains one step.
 
         Returns:
-            The metrics, the norm of each variable's gradient (None unless the
-            program is probing), and the state after the step.
+            The metrics, what was measured of each variable,
+            `(quantities, variables)` (None unless the program is probing), and
+            the state after the step.
         """
 
     def test(
@@ -161,15 +162,38 @@ def guarded(old: State, new: State, loss: Any, step: Any) -> State:
     return State._make([*kept, broken])
 
 
-def norms_of(gradients: list) -> Any:
-    """Returns the norm of each gradient, `NO_GRADIENT` where there is none."""
-    norms = [
-        ops.convert_to_tensor(_probe.NO_GRADIENT, "float32")
-        if gradient is None
-        else ops.sqrt(ops.sum(ops.square(ops.cast(gradient, "float32"))))
-        for gradient in gradients
-    ]
-    return ops.stack(norms)
+def refuse_probing(probing: tuple[str, ...]) -> None:
+    """Raises for what `measured` does not measure."""
+    known = (_probe.GRADIENT, _probe.WEIGHT, _probe.UPDATE)
+    if not set(probing) <= set(known):
+        raise UnsupportedError("a monitor compares gradients of several steps")
+
+
+def measured(
+    probing: tuple[str, ...], gradients: list, old: list, new: list
+) -> Any:
+    """Returns norms, `(quantities, variables)`.
+
+    Args:
+        probing: Which ones: of gradients, weights and updates.
+        gradients: None where there is none, which gives `NO_GRADIENT`.
+        old: The weights before the step.
+        new: The weights after it.
+    """
+    changes = lambda: [n - o for n, o in zip(new, old, strict=True)]
+    tensors = {
+        _probe.GRADIENT: lambda: gradients,
+        _probe.WEIGHT: lambda: old,
+        _probe.UPDATE: changes,
+    }
+    rows = [[_norm(t) for t in tensors[name]()] for name in probing]
+    return ops.stack([ops.stack(row) for row in rows])
+
+
+def _norm(tensor: Any) -> Any:
+    if tensor is None:
+        return ops.convert_to_tensor(_probe.NO_GRADIENT, "float32")
+    return ops.sqrt(ops.sum(ops.square(ops.cast(tensor, "float32"))))
 
 
 def is_seed(variable: Any) -> bool:

@@ -57,6 +57,7 @@ class Program:
         settings: _program.Settings,
     ):
         _refuse(model)
+        _program.refuse_probing(settings.probing)
         self._model = model
         self._lifting = lifting
         self._settings = settings
@@ -202,7 +203,12 @@ class Program:
         probing = self._settings.probing
         norms = tf.zeros(())
         if probing:
-            norms = _program.norms_of([_dense(g) for g in gradients])
+            norms = _program.measured(
+                probing,
+                [_dense(g) for g in gradients],
+                state.trainable,
+                new.trainable,
+            )
         return logs, norms, _program.guarded(state, new, logs.get("loss"), step)
 
     def _test(
@@ -261,6 +267,8 @@ def _refuse(model: Any) -> None:
     optimizer = model.optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise _program.UnsupportedError("the optimizer scales the loss")
+    if hasattr(optimizer, "inner_optimizer"):
+        raise _program.UnsupportedError("the optimizer wraps another one")
     if optimizer.gradient_accumulation_steps:
         raise _program.UnsupportedError("the optimizer accumulates gradients")
     if optimizer.use_ema and optimizer.ema_overwrite_frequency:

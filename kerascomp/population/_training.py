@@ -10,6 +10,7 @@ import numpy as np
 
 from kerascomp import _compat
 from kerascomp._compat import keras
+from kerascomp.callbacks import _probe
 from kerascomp.population import (
     _callbacks,
     _choice,
@@ -165,8 +166,14 @@ class Training:
         return [self._next[lane] for lane in self.running]
 
     def begin_with(self, lane: int, variables: Sequence[np.ndarray]) -> None:
-        """Gives a lane the weights and the optimizer of another one."""
-        _engine.assign_values(self._models[lane], variables)
+        """Gives a lane the weights and the optimizer of another one.
+
+        Its steps are counted on from those of the other, so that its noise
+        does not repeat.
+        """
+        model = self._models[lane]
+        _engine.assign_values(model, variables)
+        self._steps[lane] = int(model.optimizer.iterations)
 
     def restore(self, lane: int, state: LaneState) -> None:
         """Continues a lane where another training stopped.
@@ -360,9 +367,11 @@ class _Run:
         """Compiles what the group needs."""
         batch = self._data.first()
         _members.build_metrics(self._group.models[0], batch)
-        probing = any(own.needs_gradients for own in self._callbacks)
+        optimizer = self._group.models[0].optimizer
+        wanted = {n for c in self._callbacks for n in c.measured(optimizer)}
+        self._probing = tuple(n for n in _probe.QUANTITIES if n in wanted)
         steps = epochs * (self._data.steps or 1)
-        trial = _choice.Trial(batch, steps, probing, self._plan.verbose)
+        trial = _choice.Trial(batch, steps, self._probing, self._plan.verbose)
         self.engine = programs.engine(self._group, wish, trial)
 
     def enter(
@@ -484,7 +493,11 @@ class _Run:
         if isinstance(self.engine, _engine.StateEngine):
             norms = self.engine.take_norms()
             for lane in self.running:
-                self._views[lane].deliver(self._first_step, norms[:, lane])
+                values = {
+                    name: norms[:, lane, place]
+                    for place, name in enumerate(self._probing)
+                }
+                self._views[lane].deliver(self._first_step, values)
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for lane in self.running:

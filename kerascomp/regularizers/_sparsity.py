@@ -183,12 +183,16 @@ class Hoyer(keras.regularizers.Regularizer):
 
     def __call__(self, x: Any) -> Any:
         weight = _matrix.wide(x)
-        # The ratio is the same for the scaled weights, whose squares are safe.
+        # The ratio is the same for the scaled weights, whose squares sum to 1
+        # or more, or to 0.
         weight = weight / _matrix.scale_of(weight)
-        length = _matrix.norm(weight)
-        safe = ops.where(length > 0, length, ops.ones_like(length))
-        ratio = ops.sum(_geometry.magnitude(weight)) / safe
-        value = ops.square(ratio) if self.square else ratio
+        squares = ops.maximum(ops.sum(ops.square(weight)), 0.5)
+        total = ops.sum(_geometry.magnitude(weight))
+        value = (
+            ops.square(total) / squares
+            if self.square
+            else total / ops.sqrt(squares)
+        )
         return ops.cast(self.factor * value, x.dtype)
 
     def get_config(self) -> dict[str, Any]:

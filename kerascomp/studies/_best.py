@@ -19,6 +19,7 @@ def ship(
     model: keras.Model,
     run: _records.Run,
     data: Dataset,
+    validation: Part,
 ) -> dict[str, Any]:
     """Writes `best/`: the model in two formats, its metrics, its parity.
 
@@ -29,6 +30,7 @@ def ship(
         model: The model of the best run, with the weights of its best epoch.
         run: The best run of the best trial.
         data: The data set. Its test part is used here and nowhere before.
+        validation: What this run was validated on, and not trained.
 
     Returns:
         The metrics that were written.
@@ -41,7 +43,7 @@ def ship(
         "seed": run.seed,
         "epoch": run.best_epoch,
         "hyperparameters": run.hyperparameters,
-        "validation": _evaluate(model, data.validation),
+        "validation": _evaluate(model, validation),
         "test": _evaluate(model, data.test),
     }
     _files.write_json(aside / "metrics.json", metrics)

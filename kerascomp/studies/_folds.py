@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kerascomp.datasets import Dataset
+from kerascomp.datasets import Dataset, Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,23 @@ def parts(
         [pairs[number][0] for number in numbers],
         [pairs[number][1] for number in numbers],
     )
+
+
+def validation(data: Dataset, folds: int | None, seed: int, run: int) -> Part:
+    """Returns what one run of a trial is validated on.
+
+    Args:
+        data: As of `parts`.
+        folds: As of `parts`.
+        seed: As of `parts`.
+        run: The number of the run: its fold, or its seed.
+    """
+    if folds is None:
+        return data.validation
+    seen = parts(data, folds, seed, [run])
+    (samples,) = seen.validation_samples or []
+    x, y = seen.validation
+    return Part(x[samples], y[samples])
 
 
 def _split(

@@ -9,12 +9,12 @@ import keras
 import keras_tuner
 import numpy as np
 
-from kerascomp import _compat, _files, callbacks
+from kerascomp import _compat, callbacks
 from kerascomp.datasets import Dataset
 from kerascomp.population import _choice, _fitting, _training
 from kerascomp.studies import _folds, _records
 from kerascomp.studies._search import Proposal
-from kerascomp.tuners import _batch
+from kerascomp.tuners import _batch, _weights
 
 DEFAULT_BATCH_SIZE = 32
 
@@ -62,6 +62,9 @@ class Executor:
     on_epoch: Callable[[int], bool] = lambda _: False
     programs: _choice.Programs = dataclasses.field(
         default_factory=lambda: _choice.Programs(lift_all=True)
+    )
+    weights: _weights.WeightFiles = dataclasses.field(
+        default_factory=_weights.WeightFiles
     )
 
     def run(self, jobs: Sequence[Job]) -> Iterator[_records.Run]:
@@ -227,8 +230,7 @@ class Executor:
             _batch.write_state(self.state_path(trial, seed), outcome.state)
         if outcome.best is not None:
             outcome.model.set_weights(outcome.best.weights)
-        with _files.atomic_path(self.weights_path(trial, seed)) as path:
-            outcome.model.save_weights(path, overwrite=True)
+        self.weights.save(outcome.model, self.weights_path(trial, seed))
 
 
 def _constant_rate(model: keras.Model) -> float | None:

@@ -20,6 +20,7 @@ from kerascomp.studies import (
     _checks,
     _directory,
     _environment,
+    _folds,
     _progress,
     _records,
     _report,
@@ -292,7 +293,10 @@ class Study:
         model(self.data.train.x[:1])
         model.optimizer.build(model.trainable_variables)
         model.load_weights(executor.weights_path(run.trial, run.seed))
-        _best.ship(record, model, run, self.data)
+        validation = _folds.validation(
+            self.data, self.folds, self.seed, run.seed
+        )
+        _best.ship(record, model, run, self.data, validation)
 
     def _executor(
         self, on_epoch: Callable[[int], bool] = lambda _: False

@@ -20,6 +20,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from kerascomp import _colors
+
 WIDTH = 400  # Pixels, before the page scales the plot.
 LEVELS = 16  # Steps of the color scale.
 
@@ -29,17 +31,8 @@ def token(group: int, index: int) -> str:
     return f"#01{group:02x}{index:02x}"
 
 
-_COLORS = {  # Name: on light pages, on dark pages. From Okabe and Ito.
-    "ink": ("#1c2024", "#e8e6e1"),
-    "muted": ("#5b636b", "#a3a9b0"),
-    "rule": ("#dfe2e5", "#33383e"),
-    "trial": ("#0072b2", "#56b4e9"),
-    "best": ("#c44e00", "#ff9d4d"),
-    "faint": ("#a9b2ba", "#59626b"),
-    "page": ("#ffffff", "#15181b"),
-}
 INK, MUTED, RULE, TRIAL, BEST, FAINT, PAGE = (
-    token(0, index) for index in range(len(_COLORS))
+    token(0, index) for index in range(len(_colors.PAGE))
 )
 _STYLE = {
     "svg.fonttype": "none",
@@ -83,7 +76,7 @@ def palette() -> dict[str, dict[str, str]]:
     for column, (theme, (low, high)) in enumerate(ramps.items()):
         sheet = {
             _variable(0, index): pair[column]
-            for index, pair in enumerate(_COLORS.values())
+            for index, pair in enumerate(_colors.PAGE.values())
         }
         for level in range(LEVELS):
             color = cmap(low + (high - low) * level / (LEVELS - 1))

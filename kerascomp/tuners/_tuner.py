@@ -17,7 +17,7 @@ from keras_tuner.engine import trial as kt_trial
 from kerascomp import _files, _validation
 from kerascomp._compat import keras
 from kerascomp.population import _choice, _population, _training
-from kerascomp.tuners import _batch
+from kerascomp.tuners import _batch, _weights
 from kerascomp.tuners._batch import Lane, Outcome
 from kerascomp.tuners._call import Call, curve, keywords
 from kerascomp.tuners._oracle import AtomicFiles, is_remote
@@ -75,6 +75,7 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
         self.max_lanes = max_lanes
         self.engine = engine
         self._programs = _choice.Programs(lift_all=True)
+        self._weights = _weights.WeightFiles()
         # The client of a chief does not know it. Workers that drew their own
         # would not train alike.
         seeded = getattr(oracle, "is_seeded", False)
@@ -384,8 +385,7 @@ class LanesTuner(keras_tuner.Tuner, AtomicFiles):
         best = self._best_of(outcomes)
         if best.best.weights:
             best.model.set_weights(best.best.weights)
-        with _files.atomic_path(folder / "checkpoint.weights.h5") as path:
-            best.model.save_weights(path, overwrite=True)
+        self._weights.save(best.model, folder / "checkpoint.weights.h5")
         config = best.model.get_build_config()
         _files.write_json(folder / "build_config.json", config)
 

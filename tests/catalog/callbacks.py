@@ -1,23 +1,29 @@
 """Cases of callbacks."""
 
+import keras
+
 from kerascomp import callbacks
 from kerascomp.testing import Case
+from kerascomp.testing._programs import regression
+
+
+def dropping():
+    """A regression with dropout that is steered, and dropout that is not."""
+    model, x, y = regression()
+    inputs = keras.Input((5,))
+    hidden = model.layers[1](inputs)
+    hidden = keras.layers.Dropout(0.3, seed=1, name="dropping")(hidden)
+    outputs = model.layers[2](keras.layers.GaussianDropout(0.2, seed=2)(hidden))
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.5), "mse")
+    return model, x, y
+
 
 CASES = [
     Case(
-        lambda: callbacks.WarmupCosine(
-            peak=0.3,
-            warmup_epochs=0.5,
-            total_epochs=1.8,
-            floor=0.01,
-            start=0.02,
-            cycles=2,
-            cycle_multiplier=1.5,
-            cycle_decay=0.8,
+        lambda: callbacks.DropoutSchedule(
+            lambda epoch: 0.5 / (2 + epoch), layers=["dropping"]
         ),
+        dropping,
     ),
-    Case(
-        lambda: callbacks.WarmupCosine(peak=0.3, warmup_steps=2, total_steps=5),
-    ),
-    Case(lambda: callbacks.GradientNormMonitor(per_layer=False, every=2)),
 ]

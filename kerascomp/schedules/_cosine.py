@@ -1,4 +1,4 @@
-"""Learning-rate schedules that Keras lacks, for any optimizer."""
+"""A warmup, then cosines."""
 
 from typing import Any
 
@@ -7,8 +7,7 @@ import numpy as np
 from kerascomp import _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
-
-__all__ = ["WarmupCosine"]
+from kerascomp.schedules import _shapes
 
 ops = keras.ops
 
@@ -34,10 +33,10 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     where top is `peak` in the first cycle and, above `floor`, shrinks by the
     factor `cycle_decay` with each further one.
 
-    To have the lengths read from `fit`, use the callback
-    `kerascomp.callbacks.WarmupCosine`. Keras counts micro-steps under
-    `gradient_accumulation_steps`, so there the lengths here are micro-steps;
-    the callback counts updates.
+    It counts the steps that it is called with: in an optimizer, micro-steps
+    under `gradient_accumulation_steps`; in the callback
+    `kerascomp.callbacks.WarmupCosine`, which reads its lengths from `fit`,
+    updates.
 
     Args:
         peak: Learning rate at the end of the warmup, above 0.
@@ -84,9 +83,13 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         cycle_multiplier: float = 1.0,
         cycle_decay: float = 1.0,
     ):
-        _validation.at_least("total_steps", total_steps, 1)
-        _validation.at_least("warmup_steps", warmup_steps, 0)
-        _check_shape(peak, floor, start, cycles, cycle_multiplier, cycle_decay)
+        _shapes.check_lengths(total_steps, warmup_steps=warmup_steps)
+        _shapes.check_rates(peak, floor=floor, start=start)
+        _validation.at_least("cycles", cycles, 1)
+        _validation.in_interval(
+            "cycle_multiplier", cycle_multiplier, "[1, inf)"
+        )
+        _validation.in_interval("cycle_decay", cycle_decay, "(0, 1]")
         if warmup_steps >= total_steps:
             raise ValueError(
                 "`warmup_steps` must be less than `total_steps`, which "
@@ -103,11 +106,9 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.cycle_decay = cycle_decay
 
     def __call__(self, step: Any) -> Any:
-        step = ops.cast(step, "float32")
-        warming = self.start + (self.peak - self.start) * (
-            step / max(self.warmup_steps, 1)
-        )
-        return ops.where(step < self.warmup_steps, warming, self._cosine(step))
+        climb = _shapes.climb(step, self.start, self.peak, self.warmup_steps)
+        warming = _shapes.since(step, self.warmup_steps) < 0
+        return ops.where(warming, climb, self._cosine(_shapes.since(step)))
 
     def _cosine(self, step: Any) -> Any:
         begins = self._cycle_begins()
@@ -116,10 +117,10 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         cycle = ops.sum(ops.cast(passed, "int32"), axis=-1)
         begin = ops.take(begins[:-1], cycle)
         end = ops.take(begins[1:], cycle)
-        progress = ops.clip((step - begin) / (end - begin), 0.0, 1.0)
+        left = ops.clip((end - step) / (end - begin), 0.0, 1.0)
         decay = ops.power(self.cycle_decay, ops.cast(cycle, "float32"))
         height = (self.peak - self.floor) * decay
-        return self.floor + height * 0.5 * (1 + ops.cos(np.pi * progress))
+        return self.floor + height * _shapes.cosine(left)
 
     def _cycle_begins(self) -> Any:
         """The first step of each cycle, and last the end of all."""
@@ -141,19 +142,3 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             "cycle_multiplier": self.cycle_multiplier,
             "cycle_decay": self.cycle_decay,
         }
-
-
-def _check_shape(
-    peak: float,
-    floor: float,
-    start: float,
-    cycles: int,
-    cycle_multiplier: float,
-    cycle_decay: float,
-) -> None:
-    _validation.in_interval("peak", peak, "(0, inf)")
-    _validation.in_interval("floor", floor, f"[0, {peak}]")
-    _validation.in_interval("start", start, f"[0, {peak}]")
-    _validation.at_least("cycles", cycles, 1)
-    _validation.in_interval("cycle_multiplier", cycle_multiplier, "[1, inf)")
-    _validation.in_interval("cycle_decay", cycle_decay, "(0, 1]")

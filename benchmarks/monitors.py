@@ -1,14 +1,14 @@
-"""Measures what it costs to watch the gradients of a `fit`.
+"""What it costs to watch a training run.
 
-Three trainings of the same model take turns, an epoch each, in one process:
-plain `fit`; `fit` with `GradientNormMonitor`, every layer at every step; and
-`fit` with a callback that computes the gradients once more after every batch,
-compiled, as is usual. Taking turns, they share whatever else the machine does.
-The ratio is the median over the rounds of that to plain in the same round, of
-the time by the clock, and of the time that all the process' threads computed,
-which other programs on the machine disturb less.
+Plain `fit`, `fit` with one monitor or several, and `fit` with a callback that
+computes the gradients once more after every batch, compiled, as is usual, take
+turns, an epoch each, in random order. Taking turns, they share whatever else
+the machine does. The ratio is the median over the rounds of that to plain in
+the same round, of the time by the clock, and of the time that all the process'
+threads computed, which other programs on the machine disturb less. Monitors
+measure at every step unless their line says otherwise.
 
-    python benchmarks/gradient_monitor.py [--batch 32]
+    python benchmarks/monitors.py [--batch 32] [--arms "update ratios"]
 """
 
 import argparse
@@ -24,7 +24,19 @@ import sys
 import threading
 import time
 
-ARMS = ("plain", "monitor", "second pass")
+PLAIN, SECOND_PASS = "plain", "second backward pass"
+# Each with the callbacks of a batch size; a new monitor is a new line.
+MONITORS = {
+    "gradient norms": lambda c, _: [c.GradientNormMonitor()],
+    "gradient flow": lambda c, _: [c.GradientFlowMonitor()],
+    "update ratios": lambda c, _: [c.UpdateRatioMonitor()],
+    "update ratios, every 10": lambda c, _: [c.UpdateRatioMonitor(every=10)],
+    "noise scale": lambda c, batch: [c.GradientNoiseScale(batch)],
+    "default set": lambda c, _: [
+        c.GradientNormMonitor(),
+        c.UpdateRatioMonitor(),
+    ],
+}
 
 
 def main():
@@ -32,12 +44,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backends", default="tensorflow,jax")
     parser.add_argument("--models", default="mlp,cnn")
+    parser.add_argument("--arms", default=",".join([*MONITORS, SECOND_PASS]))
     parser.add_argument("--rounds", type=int, default=80)
     parser.add_argument("--steps", type=int, default=10, help="in an epoch")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     models = arguments.models.split(",")
+    arguments.arms = [PLAIN, *re.split(r",(?! )", arguments.arms)]
     if arguments.child:
         results = [measure(m, arguments) for m in models]
         print(json.dumps({"version": versions(), "results": results}))
@@ -80,12 +94,12 @@ def print_table(lines, arguments):
         f"medians of {arguments.rounds} rounds; in brackets, the middle half "
         "of the ratios."
     )
-    row = "{:30} {:5} {:12} {:>8} {:>6} {:16} {:>9}"
+    row = "{:30} {:5} {:24} {:>8} {:>6} {:16} {:>9}"
     titles = ("backend", "model", "arm", "ms/step", "ratio", "", "CPU ratio")
     print(row.format(*titles))
     for version, results in lines:
         for result in results:
-            for arm in ARMS:
+            for arm in arguments.arms:
                 low, ratio, high = result["ratio"][arm]
                 print(
                     row.format(
@@ -126,9 +140,9 @@ def measure(name, arguments):
     shape = {"mlp": (784,), "cnn": (28, 28, 1)}[name]
     x = rng.normal(size=(steps * batch, *shape)).astype("float32")
     y = rng.integers(0, 10, len(x))
-    turns = Turns(arguments.rounds)
+    turns = Turns(arguments.arms, arguments.rounds)
     threads = []
-    for arm in ARMS:
+    for arm in arguments.arms:
         model = build(name)
         own = callbacks_of(arm, model, x[:batch], y[:batch])
         options = {
@@ -157,18 +171,18 @@ def measure(name, arguments):
 
 def callbacks_of(arm, model, x, y):
     """Returns what an arm adds to a plain `fit`."""
-    from kerascomp.callbacks import GradientNormMonitor
+    from kerascomp import callbacks
 
-    if arm == "monitor":
-        return [GradientNormMonitor()]
-    return [second_pass(model, x, y)] if arm == "second pass" else []
+    if arm in MONITORS:
+        return MONITORS[arm](callbacks, len(x))
+    return [second_pass(model, x, y)] if arm == SECOND_PASS else []
 
 
 def ratios(seconds):
     """Returns the quartiles of the ratios to plain in the same round."""
     return {
         arm: statistics.quantiles(
-            [s / p for s, p in zip(each, seconds["plain"], strict=True)], n=4
+            [s / p for s, p in zip(each, seconds[PLAIN], strict=True)], n=4
         )
         for arm, each in seconds.items()
     }
@@ -207,15 +221,15 @@ class Turns:
 
     WARMUP = 2
 
-    def __init__(self, rounds):
+    def __init__(self, arms, rounds):
         self.epochs = rounds + self.WARMUP
-        self.seconds = {arm: [] for arm in ARMS}
-        self.processor_seconds = {arm: [] for arm in ARMS}
+        self.seconds = {arm: [] for arm in arms}
+        self.processor_seconds = {arm: [] for arm in arms}
         order = random.Random(0)
         self._queue = [
             (epoch, arm)
             for epoch in range(self.epochs)
-            for arm in order.sample(ARMS, len(ARMS))
+            for arm in order.sample(arms, len(arms))
         ]
         self._turn = threading.Condition()
 

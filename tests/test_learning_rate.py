@@ -1,13 +1,18 @@
-"""The callback WarmupCosine against the reference, in real training."""
+"""Callbacks that follow a schedule, against references, in real training."""
 
 import backend
 import keras
 import numpy as np
 import pytest
 import reference
+import schedules_reference
 
-from kerascomp import _compat
-from kerascomp.callbacks import GradientNormMonitor, WarmupCosine
+from kerascomp import _compat, schedules
+from kerascomp.callbacks import (
+    GradientNormMonitor,
+    ScheduleLearningRate,
+    WarmupCosine,
+)
 
 STEPS = 4  # Steps of an epoch, at a batch size of 3.
 X = np.random.default_rng(1).normal(size=(12, 2)).astype("float32")
@@ -112,6 +117,108 @@ def test_restarts_warm():
     }
     rates = spied(line(), WarmupCosine(**settings))
     assert_rates(rates, range(12), total_steps=12, **settings)
+
+
+PLATEAU = {"peak": 0.08, "total_steps": 12, "warmup_steps": 2}
+KERAS = keras.optimizers.schedules
+
+
+def plateau(total_steps, end_steps=1):
+    """A function of the run's length, and of another one."""
+    return schedules.WarmupStableDecay(0.08, total_steps, end_steps)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (
+            lambda: ScheduleLearningRate(
+                schedules.WarmupStableDecay,
+                peak=0.08,
+                warmup_epochs=0.5,
+                decay_fraction=0.25,
+            ),
+            lambda n: schedules_reference.warmup_stable_decay(
+                n, decay_steps=3, **PLATEAU
+            ),
+        ),
+        (
+            lambda: ScheduleLearningRate(plateau, end_epochs=1.25),
+            lambda n: schedules_reference.warmup_stable_decay(
+                n, 0.08, 12, decay_steps=5
+            ),
+        ),
+        (
+            lambda: ScheduleLearningRate(schedules.Cyclical(0.08, 3)),
+            lambda n: schedules_reference.cyclical(n, 0.08, 3),
+        ),
+        (
+            lambda: ScheduleLearningRate(
+                schedules.Cyclical, peak=0.08, half_cycle_fraction=0.25
+            ),
+            lambda n: schedules_reference.cyclical(n, 0.08, 3),
+        ),
+        (
+            lambda: ScheduleLearningRate(
+                KERAS.CosineDecay, initial_learning_rate=0.08, decay_epochs=2
+            ),
+            lambda n: reference.warmup_cosine(n, 0.08, 8),
+        ),
+    ],
+)
+def test_any_schedule_reads_its_lengths_from_fit(make, expected):
+    rates = spied(line(), make())
+    np.testing.assert_allclose(
+        rates, [expected(n) for n in range(12)], atol=ATOL
+    )
+
+
+def test_every_length_of_any_schedule_counts_updates():
+    model = line(keras.optimizers.SGD(0.5, gradient_accumulation_steps=2))
+    callback = ScheduleLearningRate(
+        schedules.OneCycle, peak=0.08, warmup_epochs=1
+    )
+    rates = spied(model, callback)
+    wanted = [
+        schedules_reference.one_cycle(n // 2, 0.08, 6, 2) for n in range(12)
+    ]
+    np.testing.assert_allclose(rates, wanted, atol=ATOL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((0.1,), ValueError, "`schedule` must be a class or a function with"),
+        ((schedules.OneCycle,), TypeError, "OneCycle needs 'peak', 'warmup_s"),
+        ((lambda n: n,), TypeError, "needs 'n'; only 'total_steps' is read"),
+    ],
+)
+def test_what_makes_no_schedule_is_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        ScheduleLearningRate(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"top": 1}, "OneCycle has no argument 'top'. It has peak, total_ste"),
+        ({"peak_epochs": 1}, "OneCycle has no argument 'peak_epochs'"),
+        ({"total_fraction": 1}, "OneCycle has no argument 'total_fraction'"),
+        ({"warmup_epochs": -1}, "`warmup_epochs` must be in"),
+        ({"warmup_fraction": 1.5}, r"`warmup_fraction` must be in \[0, 1\]"),
+        (
+            {"warmup_fraction": 0.5, "warmup_epochs": 1},
+            "at most one of `warmup_fraction` and `warmup_epochs`",
+        ),
+        ({"floor": 0.2}, "`floor` must be in"),
+    ],
+)
+def test_bad_arguments_of_a_schedule_are_refused_at_construction(bad, message):
+    given = {"peak": 0.1, "warmup_steps": 2, **bad}
+    if "warmup_fraction" in bad or "warmup_epochs" in bad:
+        del given["warmup_steps"]
+    with pytest.raises(ValueError, match=message):
+        ScheduleLearningRate(schedules.OneCycle, **given)
 
 
 def trained_by_numpy(rates):
@@ -343,7 +450,10 @@ def test_optimizers_that_update_at_different_steps_are_refused():
 
 
 def test_a_warmup_as_long_as_the_run_is_refused():
-    with pytest.raises(ValueError, match="12 updates of warmup, 12 updates in"):
+    with pytest.raises(
+        ValueError,
+        match=r"less than `total_steps`.*=12 \(in upd.*3 epochs of 4 st",
+    ):
         spied(line(), WarmupCosine(0.08, warmup_epochs=3))
 
 

@@ -1,0 +1,94 @@
+"""What do layers of structure cost beside Keras or the direct formula?
+
+Measured and printed as by `components.py`.
+
+    KERAS_BACKEND=jax python benchmarks/structure_layers.py
+"""
+
+import components
+import keras
+import numpy as np
+from components import normal, ops, row
+
+import kerascomp as kc
+
+OTHERS = len(components.ROWS)
+
+
+def layer_row(name, peer, layer, direct, *arrays):
+    """Registers a layer, in training, beside a function of its inputs."""
+
+    def make():
+        layer(arrays[0] if len(arrays) == 1 else [*arrays])
+        state = [v.value for v in layer.non_trainable_variables]
+        weights = [v.value for v in layer.trainable_variables]
+
+        def ours(*x):
+            x = x[0] if len(x) == 1 else [*x]
+            y, _ = layer.stateless_call(weights, state, x)
+            return ops.sum(y[0] if isinstance(y, list) else y)
+
+        return [*arrays], ours, lambda *x: ops.sum(direct(*x))
+
+    row(name, peer)(make)
+
+
+IMAGES = normal(32, 32, 32, 64)
+POOLED, PLACES = map(
+    ops.convert_to_numpy, kc.layers.MaxPoolingWithIndices2D()(IMAGES)
+)
+KERNEL = np.outer([1, 2, 1], [1, 2, 1]).astype("float32")[..., None, None] / 16
+
+
+def direct_blur(x):
+    """As a depthwise convolution."""
+    x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    kernel = ops.tile(ops.convert_to_tensor(KERNEL), (1, 1, 64, 1))
+    return ops.depthwise_conv(x, kernel, strides=2)
+
+
+def direct_mean(x):
+    """By powers, which overflow."""
+    powers = ops.mean(ops.maximum(x, 1e-6) ** 3.0, axis=(1, 2))
+    return powers ** (1 / 3.0)
+
+
+layer_row(
+    "MaxPoolingWithIndices2D, 32 x 32 x 32 x 64",
+    "MaxPooling2D, no indices",
+    kc.layers.MaxPoolingWithIndices2D(),
+    keras.layers.MaxPooling2D(),
+    IMAGES,
+)
+layer_row(
+    "MaxUnpooling2D, 32 x 16 x 16 x 64",
+    "UpSampling2D",
+    kc.layers.MaxUnpooling2D(),
+    lambda x, _: keras.layers.UpSampling2D()(x),
+    POOLED,
+    PLACES,
+)
+layer_row(
+    "BlurPooling2D, 32 x 32 x 32 x 64",
+    "depthwise convolution",
+    kc.layers.BlurPooling2D(),
+    direct_blur,
+    IMAGES,
+)
+layer_row(
+    "GeneralizedMeanPooling, 32 x 32 x 32 x 64",
+    "powers",
+    kc.layers.GeneralizedMeanPooling(trainable=False),
+    direct_mean,
+    IMAGES,
+)
+layer_row(
+    "SubpixelUpsampling2D, 32 x 32 x 32 x 64",
+    "UpSampling2D of 16 channels",
+    kc.layers.SubpixelUpsampling2D(),
+    lambda x: keras.layers.UpSampling2D()(x[..., :16]),
+    IMAGES,
+)
+
+if __name__ == "__main__":
+    components.main(components.ROWS[OTHERS:])
