@@ -131,7 +131,7 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
             (variable, float(ops.convert_to_numpy(variable)))
             for variable in self._rates
         ]
-        self._state.assign(self._rates, self.learning_rate)
+        self._state.assign(self._rates, float(self.learning_rate or 0))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         since = epoch - self.start_epoch
@@ -221,7 +221,8 @@ def _recompute(model: Any, layers: list, data: Any, batch_size: int) -> None:
     """Gives layers the mean and variance of their inputs over all data."""
     kept = [(v, ops.convert_to_numpy(v)) for v in model.non_trainable_variables]
     momenta = [layer.momentum for layer in layers]
-    count, sums = 0, [[0.0, 0.0] for _ in layers]
+    count = 0
+    sums: list[list[Any]] = [[0.0, 0.0] for _ in layers]
     try:
         for layer in layers:
             layer.momentum = 0.0  # Moving statistics become the batch's own.
@@ -244,7 +245,7 @@ def _recompute(model: Any, layers: list, data: Any, batch_size: int) -> None:
     for layer, (first, second) in zip(layers, sums, strict=True):
         mean = first / count
         variance = np.maximum(second / count - mean**2, 0)
-        for variable, value in zip(
+        for own, moment in zip(
             _statistics_of(layer), (mean, variance), strict=True
         ):
-            variable.assign(value.astype(variable.dtype))
+            own.assign(moment.astype(own.dtype))

@@ -172,7 +172,7 @@ class ConfusionMatrix(_record.Recorder):
         self._epochs: list[int] = []
         self._matrices: list[np.ndarray] = []
         self._names = [*(self.class_names or ())]
-        self._found: Any = None
+        self._found = None
 
     def _checked_names(self, scores: Any) -> list[str]:
         if not hasattr(scores, "shape"):

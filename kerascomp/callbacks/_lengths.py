@@ -57,7 +57,7 @@ class Recipe:
         needs_total = _TOTAL in self._takes or any(
             unit == _FRACTION for unit, _ in self._lengths.values()
         )
-        total = arguments.get(_TOTAL)
+        total: Any = arguments.get(_TOTAL)
         if total is None and needs_total:
             _, length = self._lengths.get(_TOTAL, (_EPOCHS, epochs))
             total = max(round(updates(length, _TOTAL)), 1)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ class NaNDetective(keras.callbacks.Callback):
         optimizers = _compat.optimizers_of(model.optimizer)
         if any(getattr(o, "clipvalue", None) for o in optimizers):
             self._subscription = _probe.subscribe(
-                model, self.params, self._receive
+                model, self.params, _probe.Request(self._receive)
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -204,8 +204,10 @@ class NaNDetective(keras.callbacks.Callback):
             self._subscription.close()
             self._subscription = None
 
-    def _receive(self, steps: np.ndarray, norms: np.ndarray) -> None:
-        self._hidden |= not np.isfinite(norms).all()
+    def _receive(
+        self, steps: np.ndarray, values: Mapping[str, np.ndarray]
+    ) -> None:
+        self._hidden |= not np.isfinite(values[_probe.GRADIENT]).all()
 
     def _wrap(self) -> None:
         model = self._model

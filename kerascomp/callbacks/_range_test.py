@@ -94,6 +94,7 @@ class LearningRateRangeTest(_record.Recorder):
 
     plotted = "loss"
     log_scale = False
+    ended: str | None
 
     def __init__(
         self,
@@ -252,7 +253,7 @@ class LearningRateRangeTest(_record.Recorder):
         return _range_plot.draw(self.history, self.suggestions, log_scale)
 
     def _start_record(self) -> None:
-        self.ended: str | None = None
+        self.ended = None
         self._losses: list[float] = []
         self._smoothed: list[float] = []
         self._average = 0.0

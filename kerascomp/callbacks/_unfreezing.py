@@ -201,15 +201,15 @@ def _members(model: Any, groups: Any) -> list[set[int]]:
     named = [
         [group] if isinstance(group, str) else [*group] for group in groups
     ]
-    for group in named:
-        _paths.check_parts("groups", group, model.trainable_variables)
+    for parts in named:
+        _paths.check_parts("groups", parts, model.trainable_variables)
     found = [
         {
             id(v)
             for v in model.variables
-            if any(_paths.lies_in(_paths.path_of(v), part) for part in group)
+            if any(_paths.lies_in(_paths.path_of(v), part) for part in parts)
         }
-        for group in named
+        for parts in named
     ]
     seen: set[int] = set()
     for group, names in zip(found, named, strict=True):

@@ -198,7 +198,7 @@ def _next(place: Any) -> Any:
 
 def _state_sizes(cell: Any) -> list[int]:
     sizes = getattr(cell, "state_size", None)
-    several = [*sizes] if isinstance(sizes, list | tuple) else [sizes]
+    several: Any = [*sizes] if isinstance(sizes, list | tuple) else [sizes]
     stacked = isinstance(cell, keras.layers.StackedRNNCells)
     if stacked or not all(isinstance(size, int) for size in several):
         raise ValueError(
