@@ -92,6 +92,7 @@ class LearningRateRangeTest(_record.Recorder):
         [fastai](https://docs.fast.ai/callback.schedule.html).
     """
 
+    ended: str | None
     plotted = "loss"
     log_scale = False
 
@@ -252,7 +253,7 @@ class LearningRateRangeTest(_record.Recorder):
         return _range_plot.draw(self.history, self.suggestions, log_scale)
 
     def _start_record(self) -> None:
-        self.ended: str | None = None
+        self.ended = None
         self._losses: list[float] = []
         self._smoothed: list[float] = []
         self._average = 0.0
