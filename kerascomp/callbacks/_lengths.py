@@ -63,7 +63,7 @@ class Recipe:
             total = max(round(updates(length, _TOTAL)), 1)
         for name, (unit, length) in self._lengths.items():
             if unit == _FRACTION:
-                arguments[name] = round(length * total)
+                arguments[name] = round(length * (total or 0))
             else:
                 arguments[name] = round(updates(length, name)) if length else 0
         if _TOTAL in self._takes:

@@ -92,6 +92,7 @@ class LearningRateRangeTest(_record.Recorder):
         [fastai](https://docs.fast.ai/callback.schedule.html).
     """
 
+    ended: str | None
     plotted = "loss"
     log_scale = False
     ended: str | None
