@@ -44,12 +44,15 @@ LSTM = {
 ROW = FEATURES[:, 0]
 
 
+STEPS, GOALS = normal(4, 3, 5), normal(4, 2)
+
+
 def stateful():
-    """A model with states, and data in three batches of four."""
+    """A model with states, which takes batches of four alone, and data."""
     layer = keras.layers.SimpleRNN(2, stateful=True)
     model = keras.Sequential([keras.Input(batch_shape=(4, 3, 5)), layer])
     model.compile(keras.optimizers.SGD(0.05, momentum=0.5), "mse")
-    return model, normal(12, 3, 5), normal(12, 2)
+    return model, STEPS, GOALS
 
 
 CASES = [
