@@ -160,7 +160,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
 
     def _steer(self, thawed: int) -> None:
         """Makes a training step that moves the first groups alone."""
-        model = self._model
+        model: Any = self._model
         place = {
             key: rank
             for rank, group in enumerate(self._members)
@@ -203,7 +203,7 @@ def _members(model: Any, groups: Any) -> list[set[int]]:
     ]
     for group in named:
         _paths.check_parts("groups", group, model.trainable_variables)
-    found = [
+    members = [
         {
             id(v)
             for v in model.variables
@@ -212,14 +212,14 @@ def _members(model: Any, groups: Any) -> list[set[int]]:
         for group in named
     ]
     seen: set[int] = set()
-    for group, names in zip(found, named, strict=True):
-        if seen & group:
+    for member, names in zip(members, named, strict=True):
+        if seen & member:
             raise ValueError(
                 "A weight must be in one of the `groups`. Received: "
                 f"{names!r}, which shares some with a group above it"
             )
-        seen |= group
-    return found
+        seen |= member
+    return members
 
 
 @contextlib.contextmanager
