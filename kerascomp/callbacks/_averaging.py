@@ -70,9 +70,8 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
         >>> dense.set_weights([np.array([[0.0]])])
         >>> swa = StochasticWeightAveraging(start_epoch=1)
         >>> # Steps of 0.5 towards 9: the weights are 0.5, 1 and 1.5.
-        >>> log = model.fit(
-        ...     np.ones((1, 1)), [[9.0]], epochs=3, callbacks=[swa], verbose=0
-        ... )
+        >>> x, y = np.ones((1, 1)), np.array([[9.0]])
+        >>> log = model.fit(x, y, epochs=3, callbacks=[swa], verbose=0)
         >>> swa.averaged, float(dense.get_weights()[0][0, 0])
         (2, 1.25)
 
@@ -125,13 +124,14 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
         self._rates = [] if self.learning_rate is None else self._variables()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        if epoch < self.start_epoch or not self._rates or self._found:
+        rate = self.learning_rate
+        if rate is None or epoch < self.start_epoch or self._found:
             return
         self._found = [
             (variable, float(ops.convert_to_numpy(variable)))
             for variable in self._rates
         ]
-        self._state.assign(self._rates, float(self.learning_rate or 0))
+        self._state.assign(self._rates, rate)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         since = epoch - self.start_epoch
@@ -208,13 +208,12 @@ class _BatchStatistics(keras.Model):
     def call(self, inputs: Any) -> list:
         self.trained(inputs, training=True)
         return [
-            [ops.convert_to_tensor(v) for v in _statistics_of(layer)]
+            [
+                ops.convert_to_tensor(layer.moving_mean),
+                ops.convert_to_tensor(layer.moving_variance),
+            ]
             for layer in self.normalizations
         ]
-
-
-def _statistics_of(layer: Any) -> tuple[Any, Any]:
-    return layer.moving_mean, layer.moving_variance
 
 
 def _recompute(model: Any, layers: list, data: Any, batch_size: int) -> None:
@@ -242,10 +241,8 @@ def _recompute(model: Any, layers: list, data: Any, batch_size: int) -> None:
             layer.momentum = momentum
         for variable, value in kept:
             variable.assign(value)
-    for layer, (first, second) in zip(layers, sums, strict=True):
-        mean = first / count
-        variance = np.maximum(second / count - mean**2, 0)
-        for own, moment in zip(
-            _statistics_of(layer), (mean, variance), strict=True
-        ):
-            own.assign(moment.astype(own.dtype))
+    for layer, both in zip(layers, sums, strict=True):
+        first, second = (total / count for total in both)
+        layer.moving_mean.assign(first.astype("float32"))
+        variances = np.maximum(second - first**2, 0)
+        layer.moving_variance.assign(variances.astype("float32"))

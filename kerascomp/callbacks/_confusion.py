@@ -107,7 +107,7 @@ class ConfusionMatrix(_record.Recorder):
         super().on_train_begin(logs)
         self._start()
         model = self.model
-        self._found = model.predict_function
+        self._found: Any = model.predict_function
         x, *_ = _first_batch(self.data, self.batch_size)
         scores = model.predict_on_batch(x)
         self._names = self._checked_names(scores)
@@ -172,7 +172,6 @@ class ConfusionMatrix(_record.Recorder):
         self._epochs: list[int] = []
         self._matrices: list[np.ndarray] = []
         self._names = [*(self.class_names or ())]
-        self._found = None
 
     def _checked_names(self, scores: Any) -> list[str]:
         if not hasattr(scores, "shape"):

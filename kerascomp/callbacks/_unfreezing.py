@@ -160,7 +160,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
 
     def _steer(self, thawed: int) -> None:
         """Makes a training step that moves the first groups alone."""
-        model = self._model
+        model: Any = self._model
         place = {
             key: rank
             for rank, group in enumerate(self._members)
@@ -201,25 +201,25 @@ def _members(model: Any, groups: Any) -> list[set[int]]:
     named = [
         [group] if isinstance(group, str) else [*group] for group in groups
     ]
-    for parts in named:
-        _paths.check_parts("groups", parts, model.trainable_variables)
-    found = [
+    for group in named:
+        _paths.check_parts("groups", group, model.trainable_variables)
+    members = [
         {
             id(v)
             for v in model.variables
-            if any(_paths.lies_in(_paths.path_of(v), part) for part in parts)
+            if any(_paths.lies_in(_paths.path_of(v), part) for part in group)
         }
-        for parts in named
+        for group in named
     ]
     seen: set[int] = set()
-    for group, names in zip(found, named, strict=True):
-        if seen & group:
+    for member, names in zip(members, named, strict=True):
+        if seen & member:
             raise ValueError(
                 "A weight must be in one of the `groups`. Received: "
                 f"{names!r}, which shares some with a group above it"
             )
-        seen |= group
-    return found
+        seen |= member
+    return members
 
 
 @contextlib.contextmanager
