@@ -157,7 +157,7 @@ class _Steered:
         if reads and isinstance(self.layer, _LIFTED):
             self.variable = keras.Variable(self.found, trainable=False)
             # Not by setting it, which Keras would track.
-            vars(self.layer)["call"] = self._call
+            self.layer.__dict__["call"] = self._call
 
     def set(self, rate: float) -> bool:
         """Sets the rate; says whether compiled programs have the old one."""

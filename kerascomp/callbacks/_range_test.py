@@ -95,7 +95,6 @@ class LearningRateRangeTest(_record.Recorder):
     ended: str | None
     plotted = "loss"
     log_scale = False
-    ended: str | None
 
     def __init__(
         self,

@@ -104,9 +104,7 @@ class NoisyDense(keras.layers.Layer):
             deviation /= features**0.5
         means = keras.initializers.RandomUniform(-reach, reach, seed=self.seed)
         sigmas = keras.initializers.Constant(deviation)
-        shapes: dict[str, tuple[int, ...]] = {
-            "kernel": (features, self.units)
-        }
+        shapes: dict[str, tuple] = {"kernel": (features, self.units)}
         if self.use_bias:
             shapes["bias"] = (self.units,)
         for name, shape in shapes.items():

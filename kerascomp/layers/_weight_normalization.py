@@ -170,7 +170,7 @@ class WeightNormalization(_KernelWrapper):
         layer = self.layer
         if not self.built:
             self.build(tuple(inputs.shape))
-            self.built = True
+            self.built: bool = True
         bias = getattr(layer, "bias", None)
         size = math.prod(self._lengths)
         if isinstance(layer, keras.layers.Embedding) or (

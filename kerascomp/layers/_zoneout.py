@@ -123,7 +123,7 @@ class Zoneout(keras.layers.Layer):
             (1, _BYTES), 0, 256, seed=self.seed_generator
         )
         place = ops.cast(place, self.compute_dtype)
-        return [*states, ops.broadcast_to(place, (batch_size, _BYTES))]
+        return [*states, place + ops.zeros_like(states[0][:, :1])]
 
     def compute_output_shape(
         self,
@@ -198,7 +198,7 @@ def _next(place: Any) -> Any:
 
 def _state_sizes(cell: Any) -> list[int]:
     sizes = getattr(cell, "state_size", None)
-    several: Any = [*sizes] if isinstance(sizes, list | tuple) else [sizes]
+    several: list = [*sizes] if isinstance(sizes, list | tuple) else [sizes]
     stacked = isinstance(cell, keras.layers.StackedRNNCells)
     if stacked or not all(isinstance(size, int) for size in several):
         raise ValueError(

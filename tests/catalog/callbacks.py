@@ -7,6 +7,11 @@ from kerascomp.testing import Case
 from kerascomp.testing._programs import regression
 
 
+def falling(epoch):
+    """A dropout rate."""
+    return 0.5 / (2 + epoch)
+
+
 def dropping():
     """A regression with dropout that is steered, and dropout that is not."""
     model, x, y = regression()
@@ -21,9 +26,7 @@ def dropping():
 
 CASES = [
     Case(
-        lambda: callbacks.DropoutSchedule(
-            lambda epoch: 0.5 / (2 + epoch), layers=["dropping"]
-        ),
+        lambda: callbacks.DropoutSchedule(falling, layers=["dropping"]),
         dropping,
     ),
 ]

@@ -87,7 +87,9 @@ CASES = [
     ),
     Case(
         lambda **k: layers.Zoneout(
-            keras.layers.LSTMCell(3, dtype=k.get("dtype"), name="inner"),
+            keras.layers.LSTMCell(
+                3, use_bias=False, dtype=k.get("dtype"), name="inner"
+            ),
             rate=(0.3, 0.4),
             seed=3,
             **k,
