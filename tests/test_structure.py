@@ -66,14 +66,10 @@ MAX_FUNCTION_LINES = 40
 MAX_ARGUMENTS = 7
 # What takes more, and why.
 MANY_ARGUMENTS = {
-<<<<<<< HEAD
-    "kerascomp/schedules/_cosine.py:WarmupCosine.__init__": (
-=======
     "kerascomp/layers/_augmentation.py:SpecAugment.__init__": (
         "the policy's numbers in the paper; all have defaults"
     ),
-    "kerascomp/schedules.py:WarmupCosine.__init__": (
->>>>>>> w-structure
+    "kerascomp/schedules/_cosine.py:WarmupCosine.__init__": (
         "a shape has that many numbers; all but two have defaults"
     ),
     "kerascomp/studies/_study.py:Study.__init__": (

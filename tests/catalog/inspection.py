@@ -1,14 +1,11 @@
 """Cases of callbacks that look into the model."""
 
-import tempfile
-
 import keras
 import numpy as np
 
+from catalog.inputs import FOLDER
 from kerascomp import callbacks
 from kerascomp.testing import Case
-
-FOLDER = tempfile.mkdtemp(prefix="kerascomp-")
 
 # The probes have as many features and targets as the regression of the checks.
 X = np.random.default_rng(1).normal(size=(7, 5)).astype("float32")

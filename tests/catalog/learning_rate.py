@@ -2,6 +2,7 @@
 
 import keras
 
+from catalog.inputs import FOLDER
 from kerascomp import callbacks, schedules
 from kerascomp.testing import Case
 
@@ -53,5 +54,5 @@ CASES = [
             ),
         },
     ),
-    Case(lambda: callbacks.LearningRateLogger(every=2)),
+    Case(lambda: callbacks.LearningRateLogger(every=2, log_dir=FOLDER)),
 ]

@@ -1,12 +1,16 @@
 """Cases of callbacks that observe training."""
 
+from catalog.inputs import FOLDER
 from kerascomp import callbacks
 from kerascomp.testing import Case
 
 CASES = [
     Case(
         lambda: callbacks.GradientNormMonitor(
-            per_layer=False, every=2, groups={"kernels": "kernel$"}
+            per_layer=False,
+            every=2,
+            groups={"kernels": "kernel$"},
+            log_dir=FOLDER,
         ),
     ),
     Case(
@@ -17,12 +21,13 @@ CASES = [
             warmup_steps=2,
             action="stop",
             every=2,
+            log_dir=FOLDER,
         ),
     ),
-    Case(lambda: callbacks.UpdateRatioMonitor(every=2)),
+    Case(lambda: callbacks.UpdateRatioMonitor(every=2, log_dir=FOLDER)),
     Case(
         lambda: callbacks.GradientNoiseScale(
-            batch_size=3, smoothing=0.5, seed=1
+            batch_size=3, smoothing=0.5, seed=1, log_dir=FOLDER
         ),
     ),
 ]
