@@ -268,7 +268,7 @@ def test_subclassed_models_with_several_inputs(tmp_path):
     inputs = {"a": rng.normal(size=(12, 5)), "b": rng.normal(size=(12, 2))}
     inputs["a"][:8] *= 1e-3
     model = Unbuilt()
-    model.compile("sgd", "mse")
+    model.compile(keras.optimizers.SGD(0.0), "mse")
     finding, batch = caught(model, inputs, inputs["b"], folder=tmp_path)
     # `first` is fine, so that it happened before `last` came to an end.
     assert (finding.kind, finding.layer) == ("output", "whole/last")

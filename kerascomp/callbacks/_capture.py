@@ -237,6 +237,17 @@ def probe(name: str, data: Any, supervised: bool) -> Batch:
     return Batch(*(tensors(part) for part in batch))
 
 
+def build(model: Any, x: Any) -> None:
+    """Builds a model, if it is not, and leaves its seeds where they were."""
+    if model.built:
+        return
+    # Recurrent layers draw noise for dropout in inference, too.
+    found = [(v, ops.copy(ops.convert_to_tensor(v))) for v in model.variables]
+    model(x)
+    for variable, value in found:
+        variable.assign(value)
+
+
 def prepare(name: str, model: Any, x: Any) -> PureModel:
     """Returns a model ready to be called on inputs, building it if needed.
 
@@ -261,8 +272,7 @@ def prepare(name: str, model: Any, x: Any) -> PureModel:
             f"shape {_one(shapes)} for inputs of shape {_one(wanted)}"
         )
     try:
-        if not model.built:
-            model(x)
+        build(model, x)
         pure = PureModel(model)
         pure.outputs(pure.values(), x)
     except Exception as error:

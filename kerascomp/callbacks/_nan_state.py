@@ -34,8 +34,7 @@ class FitState:
         if self._finite is not None:
             return
         model = self._model
-        if not model.built:
-            model(x)
+        _capture.build(model, x)
         optimizer = model.optimizer  # None where a `train_step` has its own.
         if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)
