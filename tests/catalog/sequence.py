@@ -48,9 +48,18 @@ STEPS, GOALS = normal(4, 3, 5), normal(4, 2)
 
 
 def stateful():
-    """A model with states, which takes batches of four alone, and data."""
-    layer = keras.layers.SimpleRNN(2, stateful=True)
-    model = keras.Sequential([keras.Input(batch_shape=(4, 3, 5)), layer])
+    """A model with states, which takes batches of four alone, and data.
+
+    The states have no effect: a model that was trained on has others.
+    """
+    layer = keras.layers.SimpleRNN(
+        2,
+        stateful=True,
+        recurrent_initializer="zeros",
+        recurrent_constraint=keras.constraints.MaxNorm(0.0),
+    )
+    inputs = keras.Input(batch_shape=(4, 3, 5))
+    model = keras.Sequential([inputs, layer], name="stateful")
     model.compile(keras.optimizers.SGD(0.05, momentum=0.5), "mse")
     return model, STEPS, GOALS
 
