@@ -8,6 +8,7 @@ one compiled call on 50 copies of the data and 50 calls of `predict`.
     KERAS_BACKEND=jax python benchmarks/layers.py [--only dropblock ghost]
 """
 
+import inspect
 import statistics
 import sys
 import time
@@ -31,10 +32,12 @@ def layer_row(name, make, direct, *shape, peer="direct formula"):
         layer(x[:2])
         trainable = [v.value for v in layer.trainable_variables]
         others = [v.value for v in layer.non_trainable_variables]
+        takes = "training" in inspect.signature(layer.call).parameters
+        mode = {"training": True} if takes else {}
         generator = keras.random.SeedGenerator(1)
 
         def ours(x):
-            y, state = layer.stateless_call(trainable, others, x, training=True)
+            y, state = layer.stateless_call(trainable, others, x, **mode)
             # What the state becomes is part of the work.
             return ops.sum(y) + sum(
                 ops.sum(ops.cast(s, y.dtype)) for s in state
