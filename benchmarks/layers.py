@@ -96,7 +96,7 @@ def direct_blocks(x, _, seed):
 
 def direct_concrete(x, weights, seed):
     """The relaxed mask before a dense layer."""
-    kernel, bias, logit = weights
+    logit, kernel, bias = weights
     u = UNIFORM(x.shape, 1e-7, 1 - 1e-7, seed=seed)
     rate = ops.sigmoid(logit)
     z = ops.sigmoid((logit + ops.log(u) - ops.log(1 - u)) / 0.1)
@@ -118,7 +118,7 @@ def direct_noisy(x, weights, seed):
 
 def direct_normalized(x, weights, _):
     """A dense layer with normalized columns."""
-    kernel, bias, gain = weights
+    gain, kernel, bias = weights
     length = ops.sqrt(ops.sum(kernel * kernel, axis=0))
     return ops.matmul(x, kernel * (gain / length)) + bias
 
