@@ -542,7 +542,8 @@ def compiled(function, backward):
 
         program = tf.function(both if backward else function, jit_compile=False)
         return lambda arrays: tf.nest.map_structure(
-            lambda tensor: tensor[..., :1].numpy(), program(*arrays)
+            lambda tensor: tf.reshape(tensor, [-1])[:1].numpy(),
+            program(*arrays),
         )
     if backend == "jax":
         import jax

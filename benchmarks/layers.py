@@ -8,6 +8,7 @@ one compiled call on 50 copies of the data and 50 calls of `predict`.
     KERAS_BACKEND=jax python benchmarks/layers.py [--only dropblock ghost]
 """
 
+import inspect
 import statistics
 import sys
 import time
@@ -31,10 +32,12 @@ def layer_row(name, make, direct, *shape, peer="direct formula"):
         layer(x[:2])
         trainable = [v.value for v in layer.trainable_variables]
         others = [v.value for v in layer.non_trainable_variables]
+        takes = "training" in inspect.signature(layer.call).parameters
+        mode = {"training": True} if takes else {}
         generator = keras.random.SeedGenerator(1)
 
         def ours(x):
-            y, state = layer.stateless_call(trainable, others, x, training=True)
+            y, state = layer.stateless_call(trainable, others, x, **mode)
             # What the state becomes is part of the work.
             return ops.sum(y) + sum(
                 ops.sum(ops.cast(s, y.dtype)) for s in state
@@ -93,7 +96,7 @@ def direct_blocks(x, _, seed):
 
 def direct_concrete(x, weights, seed):
     """The relaxed mask before a dense layer."""
-    kernel, bias, logit = weights
+    logit, kernel, bias = weights
     u = UNIFORM(x.shape, 1e-7, 1 - 1e-7, seed=seed)
     rate = ops.sigmoid(logit)
     z = ops.sigmoid((logit + ops.log(u) - ops.log(1 - u)) / 0.1)
@@ -115,7 +118,7 @@ def direct_noisy(x, weights, seed):
 
 def direct_normalized(x, weights, _):
     """A dense layer with normalized columns."""
-    kernel, bias, gain = weights
+    gain, kernel, bias = weights
     length = ops.sqrt(ops.sum(kernel * kernel, axis=0))
     return ops.matmul(x, kernel * (gain / length)) + bias
 

@@ -168,12 +168,10 @@ def snake(x: Any, frequency: Any) -> Any:
     Returns:
         A tensor like `x`. At a = 0 the gradient by a is x^2, its limit.
     """
-    z = frequency * x
-    small = z == 0
-    ones = ops.ones_like(z)
-    sine = ops.sin(z)
-    ratio = ops.where(small, ones, sine) / ops.where(small, ones, z)
-    return x + x * sine * ratio
+    # Next to 0, value and gradient are those at 0, up to rounding.
+    nothing = ops.cast(frequency == 0, x.dtype)
+    frequency = frequency + ops.stop_gradient(1e-12 * nothing)
+    return x + ops.square(ops.sin(frequency * x)) / frequency
 
 
 def randomized_leaky(

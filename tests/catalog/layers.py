@@ -87,10 +87,9 @@ CASES = [
     ),
     Case(
         lambda **k: layers.Zoneout(
-            keras.layers.LSTMCell(
-                3, use_bias=False, dtype=k.get("dtype"), name="inner"
-            ),
-            rate=(0.3, 0.4),
+            # Keras' LSTMCell refuses empty batches on TensorFlow.
+            keras.layers.GRUCell(3, dtype=k.get("dtype"), name="inner"),
+            rate=(0.3,),
             seed=3,
             **k,
         ),
