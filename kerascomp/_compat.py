@@ -5,6 +5,7 @@ Every private name used here says why nothing public serves, and
 """
 
 import contextlib
+import dataclasses
 import functools
 import random
 from collections.abc import Callable, Iterator
@@ -402,6 +403,37 @@ def flattened(layer: Any) -> list:
             found[id(layer)] = layer
             stack.extend(reversed(sublayers(layer)))
     return [*found.values()]
+
+
+class CarriedStates:
+    """Makes the compiled steps of JAX carry the states of recurrent layers.
+
+    Private: Keras leaves these states out of the variables of a layer. What a
+    step assigns to them is lost on JAX, whose steps return the variables that
+    they change. Generators of random numbers are among them, and are not saved
+    with the layer: the states take the place of such, for a while.
+    """
+
+    def __init__(self, layers: list) -> None:
+        self._held: list[tuple[list, Any]] = []
+        if backend() != "jax":
+            return
+        for layer in layers:
+            for state in keras.tree.flatten(layer.states):
+                held = _Generator(state)
+                layer._seed_generators.append(held)
+                self._held.append((layer._seed_generators, held))
+
+    def close(self) -> None:
+        """Leaves them out again."""
+        for generators, held in self._held:
+            generators.remove(held)
+        self._held = []
+
+
+@dataclasses.dataclass(eq=False)
+class _Generator:
+    state: Any
 
 
 def programs_read_variables() -> bool:

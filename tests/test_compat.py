@@ -37,6 +37,7 @@ PRIVATE_NAMES = {
     "_compile_config",
     "_compute_loss",
     "_flatten_layers",
+    "_seed_generators",
     "_iterations",
     "_loss_tracker",
     "_symbolic_build",

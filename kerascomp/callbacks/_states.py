@@ -53,15 +53,18 @@ class ResetStates(keras.callbacks.Callback):
             _validation.at_least("validation_every", validation_every, 1)
         self.every = every
         self.validation_every = validation_every
+        self._carried: _compat.CarriedStates | None = None
+        self._runs = 0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._check(self.every)
+        self._release()  # What an interrupted training left.
+        self._start(self.every)
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        self._check(self.validation_every or self.every)
+        self._start(self.validation_every or self.every)
 
     def on_predict_begin(self, logs: dict | None = None) -> None:
-        self._check(self.every)
+        self._start(self.every)
 
     def on_train_batch_begin(
         self, batch: int, logs: dict | None = None
@@ -78,6 +81,31 @@ class ResetStates(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self._reset(0, 1)
+        self._release()
+
+    def on_test_end(self, logs: dict | None = None) -> None:
+        self._end()
+
+    def on_predict_end(self, logs: dict | None = None) -> None:
+        self._end()
+
+    def _start(self, every: int) -> None:
+        self._check(every)
+        self._runs += 1
+        if self._carried is None:
+            layers = [*_stateful(self._model)]
+            self._carried = _compat.CarriedStates(layers)
+
+    def _end(self) -> None:
+        """Ends a run, which may be a validation within a training."""
+        self._runs -= 1
+        if self._runs <= 0:
+            self._release()
+
+    def _release(self) -> None:
+        if self._carried is not None:
+            self._carried.close()
+        self._carried, self._runs = None, 0
 
     def _check(self, every: int) -> None:
         steps = self._model.steps_per_execution
