@@ -138,7 +138,7 @@ def test_it_reads_digits_row_by_row(kind, tmp_path):
     model.compile(keras.optimizers.Adam(0.02), loss, metrics=["accuracy"])
     model.fit(images[train], y[train], batch_size=30, epochs=4, verbose=0)
     accuracy = model.evaluate(images[test], y[test], verbose=0)[1]
-    assert accuracy > max(baseline, 0.8)
+    assert accuracy > baseline + 0.2
     model.save(tmp_path / "model.keras")
     twin = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(

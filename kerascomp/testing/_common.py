@@ -242,6 +242,13 @@ def regression_for(inputs: Any, units: int = 3) -> tuple:
     return inputs() if inputs else _programs.regression(units=units)
 
 
+def eager_regression_for(inputs: Any, units: int = 3) -> tuple:
+    """Returns the same to be run eagerly: quick, where nothing is compiled."""
+    trained = regression_for(inputs, units)
+    trained[0].run_eagerly = True
+    return trained
+
+
 def _use_optimizer(optimizer: Any, _: Any) -> Any:
     trained = _programs.regression(optimizer)
     _programs.fit(trained)
@@ -249,7 +256,7 @@ def _use_optimizer(optimizer: Any, _: Any) -> Any:
 
 
 def _use_callback(callback: Any, inputs: Any) -> Any:
-    trained = regression_for(inputs)
+    trained = eager_regression_for(inputs)
     history = _programs.fit(trained, [callback])
     return [*map(np.asarray, history.values()), *trained[0].get_weights()]
 

@@ -211,11 +211,11 @@ def check_usable_for_a_second_fit(case: Case) -> None:
 def check_usable_on_another_model(case: Case) -> None:
     """An instance used on one model acts as a new one on another."""
     used = case.make()
-    _programs.fit(_common.regression_for(case.inputs), [used])
+    _programs.fit(_common.eager_regression_for(case.inputs), [used])
     histories = []
     for callback in (case.make(), used):
         model, x, y = _programs.seeded(
-            lambda: _common.regression_for(case.inputs, units=4)
+            lambda: _common.eager_regression_for(case.inputs, units=4)
         )
         histories.append(_programs.fit((model, x, y), [callback]))
     fresh, again = histories

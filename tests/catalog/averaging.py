@@ -1,10 +1,9 @@
 """Cases of callbacks that average, unfreeze, stop, count and show."""
 
-import tempfile
-
 import numpy as np
 
 from catalog.inputs import normal
+from catalog.inputs import FOLDER
 from kerascomp import callbacks
 from kerascomp.testing import Case
 
@@ -15,6 +14,8 @@ class _Monitor:
     def __init__(self):
         self.history = {"epoch": np.arange(2), "distance": np.ones(2)}
 
+
+MONITOR = _Monitor()
 
 CASES = [
     Case(
@@ -46,8 +47,8 @@ CASES = [
     ),
     Case(
         lambda: callbacks.Dashboard(
-            path=f"{tempfile.gettempdir()}/kerascomp-page.html",
-            monitors=[_Monitor()],
+            path=f"{FOLDER}/page.html",
+            monitors=[MONITOR],
             title="A <run>",
         )
     ),
