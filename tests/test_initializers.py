@@ -126,14 +126,15 @@ def test_lsuv_gives_every_layer_unit_variance_on_the_data(rng):
     x = (3 + 10 * rng.normal(size=(64, 6, 6, 2))).astype("float32")
     biases = [w for w in model.weights if w.name != "kernel"]
     kept = [array(w) for w in biases]
-    done = initializers.lsuv(model, x, seed=1)
+    done = initializers.lsuv(model, x, tolerance=1e-5, seed=1)
     found = outputs_before_activation(model, x)
     assert [each["layer"] for each in done] == [*found]
     assert len(done) == 5
     for each in done:
         assert found[each["layer"]].var() == pytest.approx(1, abs=1e-4)
         assert each["after"] == pytest.approx(1, abs=1e-4)
-        assert (each["iterations"], each["converged"]) == (1, True)
+        assert each["iterations"] in (1, 2)  # Twice for the last bits.
+        assert each["converged"]
         assert each["divisor"] == pytest.approx(each["before"] ** 0.5)
         layer = next(
             layer

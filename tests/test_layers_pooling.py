@@ -154,7 +154,7 @@ def test_unpooling_hands_the_gradient_back_to_the_values(rng):
     weight = rng.normal(size=(1, 3, 3, 1)).astype("float32")
     layer = layers.MaxUnpooling2D(2, 1)
     received = gradient(
-        lambda v: ops.sum(layer([v, indices]) * weight),
+        lambda v: ops.sum(ops.multiply(layer([v, indices]), weight)),
         rng.normal(size=(1, 2, 2, 1)).astype("float32"),
     )
     w = weight.ravel()

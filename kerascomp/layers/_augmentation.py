@@ -291,7 +291,10 @@ class RandomJitter(_Augmentation):
         if self.factor == 0:
             return inputs
         axes = tuple(range(1, len(inputs.shape) - 1))
-        spread = ops.std(_geometry.widened(inputs), axis=axes, keepdims=True)
+        x = _geometry.widened(inputs)
+        # From the first step on: the mean of a constant may be rounded.
+        x = x - x[(slice(None), *(slice(1),) * len(axes))]
+        spread = ops.std(x, axis=axes, keepdims=True)
         # The noise is no function of the input to learn from.
         spread = ops.stop_gradient(ops.cast(spread, self.compute_dtype))
         return inputs + self.factor * spread * self._normal(ops.shape(inputs))

@@ -54,7 +54,7 @@ class RandomFourierFeatures(keras.layers.Layer):
     Examples:
         >>> layer = RandomFourierFeatures(10_000, scale=2.0, seed=0)
         >>> a, b = layer(np.array([[1.0, 0.0], [0.0, 0.0]]))
-        >>> abs(float(keras.ops.sum(a * b)) - np.exp(-1 / 8)) < 0.03
+        >>> bool(abs(float(keras.ops.sum(a * b)) - np.exp(-1 / 8)) < 0.03)
         True
 
     Reference:
