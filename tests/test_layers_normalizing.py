@@ -316,6 +316,7 @@ def test_ghost_batches_of_one_group_are_batch_normalization(rng):
     close(ours(x, training=True), values(ours(x)))
 
 
+@pytest.mark.slow
 def test_convolutions_with_these_layers_learn_digits():
     x, y = digits()
     model = keras.Sequential(

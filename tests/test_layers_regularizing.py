@@ -444,6 +444,7 @@ def test_schedules_refuse_what_they_cannot_set():
         DropoutSchedule(0.1)
 
 
+@pytest.mark.slow
 def test_layers_that_drop_learn_digits(tmp_path):
     x, y = digits()
     rows = keras.Input((8, 8, 1))
@@ -486,6 +487,7 @@ def test_layers_that_drop_learn_digits(tmp_path):
 @pytest.mark.skipif(
     backend.NAME != "tensorflow", reason="exports are for TensorFlow to serve"
 )
+@pytest.mark.slow
 def test_exported_models_run_on_tensorflow(rng, tmp_path):
     inputs = keras.Input((6, 4))
     x = layers.WeightNormalization(k.Conv1D(6, 3, padding="same"))(inputs)

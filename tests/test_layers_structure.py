@@ -330,6 +330,7 @@ def test_random_fourier_features_learn_their_scale():
     assert float(array(layer.learned_scale)) > 0.9
 
 
+@pytest.mark.slow
 def test_gates_and_exponents_learn_digits():
     """Below the least error that a readout of untrained features has."""
     x, y = digits(0, 600)

@@ -68,7 +68,9 @@ def exists(name):
 
 def test_every_name_exists():
     text = PAGE.read_text(encoding="utf-8")
-    names = sorted(set(re.findall(r"(?<![\w.])((?:keras|kerascomp)\.[\w.]*\w)", text)))
+    names = sorted(
+        set(re.findall(r"(?<![\w.])((?:keras|kerascomp)\.[\w.]*\w)", text))
+    )
     assert len(names) > 90
     if tuple(map(int, keras.__version__.split(".")[:2])) <= (3, 12):
         names = [

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from catalog.inputs import normal
-from catalog.inputs import FOLDER
+from catalog.inputs import FOLDER, normal
 from kerascomp import callbacks
 from kerascomp.testing import Case
 
