@@ -47,13 +47,15 @@ def photograph(page, path):
             "chromium",
             "--headless",
             "--no-sandbox",
+            "--disable-gpu",
             "--hide-scrollbars",
             f"--window-size={WIDTH},{HEIGHT}",
             f"--screenshot={path}",
             page.as_uri(),
         ],
         check=True,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     from PIL import Image
 
