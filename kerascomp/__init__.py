@@ -1,8 +1,9 @@
 """Components, gradient monitors and studies for Keras 3.
 
 The components register themselves when this package is imported, so that
-saved models that use them load without `custom_objects`. What needs optional
-packages, such as `kerascomp.studies`, is imported when first used.
+saved models that use them load without `custom_objects`. Callbacks, which are
+never saved with a model, and what needs optional packages, such as
+`kerascomp.studies`, are imported when first used.
 """
 
 import importlib
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from kerascomp import (
     activations,
-    callbacks,
     distances,
     initializers,
     layers,
@@ -25,6 +25,7 @@ from kerascomp._version import __version__
 
 if TYPE_CHECKING:
     from kerascomp import (
+        callbacks,
         datasets,
         export,
         population,
@@ -55,6 +56,7 @@ __all__ = [
 ]
 
 _LAZY = (
+    "callbacks",
     "datasets",
     "export",
     "population",

@@ -1,6 +1,7 @@
 """The one list of public components."""
 
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -89,6 +90,8 @@ def component(*, since: str) -> Callable[[Symbol], Symbol]:
 
 def entries() -> tuple[Entry, ...]:
     """Returns all public components, ordered by module and name."""
+    # Not needed to load a model, and so not imported with the package.
+    importlib.import_module(f"{PACKAGE}.callbacks")
     return tuple(_entries[path] for path in sorted(_entries))
 
 
