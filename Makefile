@@ -19,7 +19,7 @@ TEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 help:
 	@echo "make study          search batch size, learning rate, dropout on digits"
 	@echo "make test           the suite on TensorFlow"
-	@echo "make test-slow      its slow tests: kill -9, several processes"
+	@echo "make test-slow      the rest of it: examples, kill -9, several processes"
 	@echo "make test-backends  the same on JAX and torch"
 	@echo "make lint           ruff and mypy"
 	@echo "make docs           build the documentation into site/"
@@ -30,10 +30,10 @@ study: .venv/.study-$(BACKEND)
 	KERAS_BACKEND=$(KERAS) $(BIN)/kerascomp study digits --epochs 15
 
 test: .venv/.test-$(BACKEND)
-	KERAS_BACKEND=$(KERAS) $(TEST) -m "not slow"
+	KERAS_BACKEND=$(KERAS) $(TEST) -m "not slow and not extended"
 
 test-slow: .venv/.test-$(BACKEND)
-	KERAS_BACKEND=$(KERAS) $(TEST) -m slow
+	KERAS_BACKEND=$(KERAS) $(TEST) -m "slow or extended"
 
 test-backends: .venv/.backends
 	KERAS_BACKEND=jax $(TEST) -m "not slow"

@@ -136,6 +136,7 @@ def test_components_lists_everything_registered(tmp_path):
         assert line.rstrip().endswith(entry.summary)
 
 
+@pytest.mark.extended
 def test_study_and_report_work_and_say_where_things_are(terminal):
     result = study(cwd=terminal)
     assert result.exit_code == 0, result.stderr
@@ -154,6 +155,7 @@ def test_study_and_report_work_and_say_where_things_are(terminal):
     assert copy == (terminal / "runs" / "points" / "report.html").read_text()
 
 
+@pytest.mark.extended
 def test_a_users_model_is_searched(terminal):
     result = study(
         "--model", "model.py:build", "-q", "--directory", "own", cwd=terminal

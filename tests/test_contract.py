@@ -5,6 +5,7 @@ from catalog import CASES
 
 import kerascomp
 from kerascomp.testing import checks_for, untested_arguments
+from kerascomp.testing._training import CALLBACK_CHECKS
 
 
 def _parameters():
@@ -14,7 +15,9 @@ def _parameters():
         assert not unknown, f"{case.name} has no {sorted(unknown)}"
         for name, check in checks.items():
             reason = case.xfail.get(name)
-            marks = pytest.mark.xfail(reason=reason) if reason else ()
+            marks = [pytest.mark.xfail(reason=reason)] if reason else []
+            if check in CALLBACK_CHECKS:  # They train up to five times.
+                marks.append(pytest.mark.extended)
             identity = f"{number}-{case.name}-{name.removeprefix('check_')}"
             yield pytest.param(case, check, id=identity, marks=marks)
 

@@ -13,6 +13,7 @@ def test_there_are_examples():
     assert SCRIPTS
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_example_runs(script, tmp_path):
     result = subprocess.run(
