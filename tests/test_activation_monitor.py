@@ -58,15 +58,7 @@ def test_equals_statistics_of_outputs_computed_by_hand(
     history = monitor.history
     assert list(history["mean"]) == ["rectified", "squashed", "out"]
     for epoch, outputs in enumerate(seen):
-        for path, values in outputs.items():
-            for name, expected in (
-                ("mean", values.mean()),
-                ("variance", values.var()),
-                ("near_zero", (np.abs(values) < 0.1).mean()),
-            ):
-                np.testing.assert_allclose(
-                    history[name][path][epoch], expected, rtol=1e-5
-                )
+        assert_moments(history, epoch, outputs)
         dead = (outputs["rectified"] == 0).all(0)
         assert history["dead"]["rectified"][epoch] == dead.mean()
         saturated = {
@@ -85,6 +77,19 @@ def test_equals_statistics_of_outputs_computed_by_hand(
     monitor.to_csv(tmp_path / "record.csv")
     assert "mean/squashed" in (tmp_path / "record.csv").read_text()
     monitor.plot().savefig(tmp_path / "plot.png")
+
+
+def assert_moments(history, epoch, outputs):
+    """The record of an epoch equals what NumPy makes of the outputs."""
+    for path, values in outputs.items():
+        for name, expected in (
+            ("mean", values.mean()),
+            ("variance", values.var()),
+            ("near_zero", (np.abs(values) < 0.1).mean()),
+        ):
+            np.testing.assert_allclose(
+                history[name][path][epoch], expected, rtol=1e-5
+            )
 
 
 def fitted(model, x, y, **arguments):

@@ -168,7 +168,8 @@ class Snake(_Channelwise):
     Examples:
         >>> layer = Snake(frequency_initializer=keras.initializers.Constant(2))
         >>> y = layer(np.array([[0.0, np.pi / 4]]))
-        >>> [round(float(each), 4) for each in y[0]]  # pi / 4 + 1 / 2
+        >>> y = keras.ops.convert_to_numpy(y)  # pi / 4 + 1 / 2
+        >>> [round(float(each), 4) for each in y[0]]
         [0.0, 1.2854]
 
     Reference:

@@ -55,10 +55,10 @@ class NoisyDense(keras.layers.Layer):
     Examples:
         >>> layer = NoisyDense(3, seed=1)
         >>> x = np.ones((1, 2))
-        >>> bool(np.all(layer(x) == layer(x)))
+        >>> bool(keras.ops.all(layer(x) == layer(x)))
         True
         >>> noisy = layer(x, training=True)
-        >>> bool(np.all(noisy == layer(x, training=True)))
+        >>> bool(keras.ops.all(noisy == layer(x, training=True)))
         False
 
     Reference:
