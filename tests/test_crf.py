@@ -395,6 +395,7 @@ def tagger(last, loss, metric, data):
     return model, model.evaluate(*test, verbose=0)[1]
 
 
+@pytest.mark.extended
 def test_it_learns_what_no_tag_by_itself_can_and_survives_saving(rng, tmp_path):
     data = spans(rng, 200, 14), spans(rng, 100, 14)
     each = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

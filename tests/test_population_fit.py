@@ -29,6 +29,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_equals_fit_with_numbers_by_lane(name):
     make = OPTIMIZERS[name]

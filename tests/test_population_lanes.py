@@ -14,6 +14,9 @@ from kerascomp.population import (
     _structure,
 )
 
+# Each trains twins: `make test` leaves them to the rest of the suite.
+pytestmark = pytest.mark.extended
+
 ENGINES = ["vectorized", "looped"]
 ops = keras.ops
 

@@ -9,6 +9,9 @@ import pytest
 import kerascomp as kc
 from kerascomp.population import Population
 
+# Each trains twins: `make test` leaves them to the rest of the suite.
+pytestmark = pytest.mark.extended
+
 optimizers, losses = keras.optimizers, keras.losses
 regularizers, schedules = keras.regularizers, optimizers.schedules
 layers = keras.layers

@@ -18,6 +18,9 @@ from kerascomp.population import (
     _training,
 )
 
+# Each trains twins: `make test` leaves them to the rest of the suite.
+pytestmark = pytest.mark.extended
+
 ENGINES = ["vectorized", "looped"]
 EPOCHS = 6
 

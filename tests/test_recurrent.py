@@ -116,6 +116,7 @@ def test_bad_arguments_are_refused(options, message):
         LayerNormLSTMCell(**{"units": 3, **options})
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("kind", [LayerNormLSTMCell, PeepholeLSTMCell])
 def test_it_reads_digits_row_by_row(kind, tmp_path):
     """Better than a linear classifier of the rows' sum, which has no order."""

@@ -14,6 +14,9 @@ from keras_tuner import errors
 from kerascomp.population import Population
 from kerascomp.tuners import _batch
 
+# Each trains twins: `make test` leaves them to the rest of the suite.
+pytestmark = pytest.mark.extended
+
 CALLBACKS = [tuning.LaneWise, tuning.Alone]
 
 
