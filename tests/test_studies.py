@@ -17,6 +17,9 @@ from scipy import stats
 from kerascomp import _files, datasets, export, studies
 from kerascomp.population import _training
 from kerascomp.studies import (
+
+# Searches and studies take long: `make test` leaves them to the rest.
+pytestmark = pytest.mark.extended
     _folds,
     _records,
     _report,

@@ -11,6 +11,9 @@ import pytest
 import tuning
 from keras_tuner import errors
 
+# Searches and studies take long: `make test` leaves them to the rest.
+pytestmark = pytest.mark.extended
+
 # --- Constructors ---
 
 
