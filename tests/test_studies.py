@@ -17,9 +17,6 @@ from scipy import stats
 from kerascomp import _files, datasets, export, studies
 from kerascomp.population import _training
 from kerascomp.studies import (
-
-# Searches and studies take long: `make test` leaves them to the rest.
-pytestmark = pytest.mark.extended
     _folds,
     _records,
     _report,
@@ -27,6 +24,9 @@ pytestmark = pytest.mark.extended
     _search,
     _study,
 )
+
+# Searches and studies take long: `make test` leaves them to the rest.
+pytestmark = pytest.mark.extended
 
 
 @pytest.fixture(autouse=True)
