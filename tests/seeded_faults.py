@@ -75,7 +75,10 @@ GEOMETRY = ("kerascomp._geometry", "test_distances.py")
 SPARSEMAX = ("kerascomp._numerics", "test_activations.py")
 SCHEDULES = ("kerascomp.schedules._cosine", "test_schedules.py")
 PLATEAUS = ("kerascomp.schedules._plateau", "test_schedules.py")
-CYCLES = ("kerascomp.schedules._cyclical", "test_schedules.py")
+CYCLES = (
+    "kerascomp.schedules._cyclical",
+    "test_schedules_numbers.py",
+)
 CALLBACKS = ("kerascomp.callbacks._schedule", "test_learning_rate.py")
 
 
@@ -187,8 +190,9 @@ FAULTS = [
         LOSSES,
         "SmoothL1",
         (
-            "ops.abs(y_pred - y_true)",
-            "ops.exp(ops.log(ops.abs(y_pred - y_true)))",
+            "error = y_pred - y_true",
+            "size = ops.exp(ops.log(ops.abs(y_pred - y_true)))\n"
+            "        error = ops.sign(y_pred - y_true) * size",
         ),
     ),
     Fault(
@@ -196,9 +200,9 @@ FAULTS = [
         LOSSES,
         "SmoothL1",
         (
-            "element = (quadratic / self.beta) * (size - 0.5 * quadratic)",
-            "rest = size - quadratic\n"
-            "        element = (size**2 - rest**2) / (2 * self.beta)",
+            "element = (near / self.beta) * (error - 0.5 * near)",
+            "rest = error - near\n"
+            "        element = (error**2 - rest**2) / (2 * self.beta)",
         ),
     ),
     Fault(
