@@ -32,9 +32,11 @@ MONITORS = {
     "update ratios": lambda c, _: [c.UpdateRatioMonitor()],
     "update ratios, every 10": lambda c, _: [c.UpdateRatioMonitor(every=10)],
     "noise scale": lambda c, batch: [c.GradientNoiseScale(batch)],
+    "learning rate": lambda c, _: [c.LearningRateLogger()],
     "default set": lambda c, _: [
         c.GradientNormMonitor(),
         c.UpdateRatioMonitor(),
+        c.LearningRateLogger(),
     ],
 }
 
