@@ -112,14 +112,18 @@ class Program:
             # Metrics use operations that XLA lacks, and take little time.
             xla = self._settings.xla and kind == "train"
             signature = self._signature(arguments, batch.by_lane)
-            self._compiled[key] = tf.function(
+            function = tf.function(
                 self._traced(kind, batch.by_lane),
                 input_signature=None if xla else signature,
                 autograph=False,
                 jit_compile=xla,
             )
             with _quiet():  # While it is traced.
-                return self._compiled[key](*arguments)
+                if xla:
+                    self._compiled[key] = function
+                    return function(*arguments)
+                # The only trace: to look for it takes as long as to call it.
+                self._compiled[key] = function.get_concrete_function()
         return self._compiled[key](*arguments)
 
     def _signature(self, arguments: tuple, by_lane: tuple[bool, bool]) -> list:
