@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ _SERVE = """
 import sys
 import numpy as np
 import tensorflow as tf
-inputs, outputs, folder = sys.argv[1:]
+kind, inputs, outputs, folder = sys.argv[1:]
 with np.load(inputs) as arrays:
-    x = [tf.constant(arrays[name]) for name in arrays.files]
+    x = {name: tf.constant(arrays[name]) for name in arrays.files}
 model = tf.saved_model.load(folder)
-served = model.serve(*x)
+served = model.serve(
+    x if kind == "dict" else [*x.values()] if kind == "list" else x["0"]
+)
 assert "kerascomp" not in sys.modules, "the SavedModel imported kerascomp"
 np.savez(outputs, *[y.numpy() for y in tf.nest.flatten(served)])
 """
@@ -53,10 +55,12 @@ def export_model(
     are saved all the same.
 
     Args:
-        model: A built Keras model with one array as input.
+        model: A built Keras model.
         directory: Folder to write into, made if missing.
         formats: Any of `"keras"` and `"tf_saved_model"`.
-        sample: `(samples, ...)`. Inputs to compare on, at least one.
+        sample: Inputs to compare on, as `predict` takes them: `(samples, ...)`
+            with at least one sample; a list or a dictionary of arrays for a
+            model of several inputs.
 
     Returns:
         The parity report, which is also written to `parity.json`:
@@ -78,7 +82,8 @@ def export_model(
     """
     for name in formats:
         _validation.one_of("formats", name, FORMATS)
-    if sample is None or len(sample) == 0:
+    count = _count(sample)
+    if not count:
         raise ValueError(
             "`sample` must hold at least one input, so that the saved model "
             f"can be compared with this one. Received: sample={sample!r}"
@@ -88,7 +93,7 @@ def export_model(
     expected = _predict(model, sample)
     save = {"keras": _keras, "tf_saved_model": _saved_model}
     report = {
-        "samples": len(sample),
+        "samples": count,
         "formats": {
             name: _compare(
                 expected, lambda n=name: save[n](model, directory, sample)
@@ -103,6 +108,11 @@ def export_model(
 
 class _UnavailableError(Exception):
     """A format that this installation cannot make."""
+
+
+def _count(sample: Any) -> int:
+    arrays = keras.tree.flatten(sample)
+    return 0 if sample is None or not arrays else len(arrays[0])
 
 
 def _predict(model: Any, sample: Any) -> list[np.ndarray]:
@@ -132,16 +142,24 @@ def _saved_model(model: Any, directory: Path, sample: Any) -> list[np.ndarray]:
                 f'{error}. Install TensorFlow: pip install "kerascomp'
                 '[tensorflow-cpu]"'
             ) from error
-    return _serve(folder, sample)
+    # What the signature takes, where `predict` is less particular: an array
+    # is the one entry of a list, too.
+    structure = getattr(model, "input", sample)
+    arrays = keras.tree.flatten(sample)
+    return _serve(folder, keras.tree.pack_sequence_as(structure, arrays))
 
 
 def _serve(folder: Path, sample: Any) -> list[np.ndarray]:
+    kind = "array"
+    if isinstance(sample, dict | list | tuple):
+        kind = "dict" if isinstance(sample, dict) else "list"
+    named = sample if kind == "dict" else dict(_numbered(sample))
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "x.npz"), Path(scratch, "y.npz")
-        np.savez(inputs, np.asarray(sample))
+        np.savez(inputs, **named)
         # `-I`: the current folder and PYTHONPATH must not lend it anything.
         result = subprocess.run(
-            [sys.executable, "-I", "-c", _SERVE, inputs, outputs, folder],
+            [sys.executable, "-I", "-c", _SERVE, kind, inputs, outputs, folder],
             capture_output=True,
             text=True,
             check=False,
@@ -151,6 +169,11 @@ def _serve(folder: Path, sample: Any) -> list[np.ndarray]:
             raise RuntimeError(result.stderr.strip().splitlines()[-1])
         with np.load(outputs) as arrays:
             return [arrays[name] for name in arrays.files]
+
+
+def _numbered(sample: Any) -> Iterator[tuple[str, np.ndarray]]:
+    for number, array in enumerate(keras.tree.flatten(sample)):
+        yield str(number), np.asarray(array)
 
 
 def _compare(expected: list[np.ndarray], produce: Any) -> dict[str, Any]:

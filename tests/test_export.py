@@ -47,6 +47,38 @@ def test_several_outputs_are_compared(tmp_path, rng):
         assert report["formats"]["tf_saved_model"]["status"] == "passed"
 
 
+def take_a_list(first, second):
+    return keras.Model([first, second], keras.layers.Add()([first, second]))
+
+
+def take_a_dictionary(first, second):
+    inputs = {"second": second, "first": first}
+    return keras.Model(inputs, keras.layers.Subtract()([first, second]))
+
+
+def take_a_list_of_one(first, _):
+    return keras.Model([first], keras.layers.Dense(2)(first))
+
+
+@pytest.mark.parametrize(
+    ("make", "pick"),
+    [
+        (take_a_list, lambda x, y: [x, y]),
+        (take_a_dictionary, lambda x, y: {"first": x, "second": y}),
+        (take_a_list_of_one, lambda x, _: x),
+    ],
+)
+def test_inputs_may_be_several(tmp_path, rng, make, pick):
+    inputs = [keras.Input((3,), name=name) for name in ("first", "second")]
+    arrays = rng.normal(size=(2, 4, 3)).astype("float32")
+    report = export.export_model(make(*inputs), tmp_path, sample=pick(*arrays))
+    assert report["samples"] == 4
+    assert report["formats"]["keras"]["status"] == "passed"
+    if backend.NAME != "torch":
+        saved_model = report["formats"]["tf_saved_model"]
+        assert saved_model["status"] == "passed", saved_model["reason"]
+
+
 @keras.saving.register_keras_serializable("tests")
 class Doubling(keras.layers.Layer):
     """A layer that does not say how often it doubles."""
@@ -99,6 +131,7 @@ def test_nan_never_passes():
         ({"formats": ["pickle"]}, "`formats` must be one of 'keras'"),
         ({"sample": None}, "`sample` must hold at least one input"),
         ({"sample": np.ones((0, 5))}, "`sample` must hold at least one input"),
+        ({"sample": []}, "`sample` must hold at least one input"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, arguments, message):
