@@ -213,8 +213,10 @@ class GaussianNegativeLogLikelihood(Loss):
         element = 0.5 * (log_variance + ops.square(error))
         if self.full:
             element = element + 0.5 * math.log(2 * math.pi)
-        weight = ops.stop_gradient(ops.exp(self.beta * log_variance))
-        return ops.mean(weight * element, axis=-1)
+        if self.beta:
+            weight = ops.exp(self.beta * log_variance)
+            element = ops.stop_gradient(weight) * element
+        return ops.mean(element, axis=-1)
 
     def _log_variance(self, spread: Any) -> Any:
         if self.spread == "variance":

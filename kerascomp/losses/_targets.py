@@ -93,8 +93,12 @@ def crossentropy(y_true: Any, y_pred: Any, from_logits: bool) -> Any:
 
 def at_class(y_true: Any, y_pred: Any) -> Any:
     """Returns what each sample has at its class, of `classes_last`."""
-    is_right = is_class(y_true, y_pred)
-    return ops.sum(ops.where(is_right, y_pred, ops.zeros_like(y_pred)), axis=-1)
+    if not is_one_hot(y_true, y_pred):
+        labels = ops.expand_dims(y_true, -1)
+        return ops.squeeze(ops.take_along_axis(y_pred, labels, axis=-1), -1)
+    # Not a product: wrong classes may have infinite scores.
+    right = ops.where(y_true > 0.5, y_pred, ops.zeros_like(y_pred))
+    return ops.sum(right, axis=-1)
 
 
 def miss(y_true: Any, y_pred: Any, hard: Any, from_logits: bool) -> Any:

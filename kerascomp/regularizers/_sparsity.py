@@ -229,4 +229,5 @@ def _group_norms(x: Any, axis: int | Sequence[int]) -> Any:
     size = 1
     for a in inside:
         size *= x.shape[a]
-    return size**0.5 * ops.sum(_matrix.norm(x, axis=inside))
+    squares = ops.sum(ops.square(x), axis=inside)
+    return size**0.5 * ops.sum(_geometry.safe_sqrt(squares))
