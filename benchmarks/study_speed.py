@@ -50,7 +50,7 @@ import time
 
 import numpy as np
 
-BATCH_SIZES = [32, 64, 128]
+BATCH_SIZES = (32, 64, 128)
 LEARNING_RATES = (1e-4, 3e-2)
 DROPOUTS = (0.1, 0.6)
 PEER = "KerasTuner"
@@ -71,6 +71,7 @@ class Case:
         layers: Returns the hidden layers, given a dropout rate.
         trials: Of kerascomp.
         others: Trials of the others.
+        batch_sizes: To choose from.
     """
 
     title: str
@@ -78,6 +79,7 @@ class Case:
     layers: object
     trials: int
     others: int
+    batch_sizes: tuple = BATCH_SIZES
 
 
 def digits(_):
@@ -182,6 +184,9 @@ def recurrent(dropout):
 
 CASES = {
     "digits": Case("MLP, digits", digits, mlp(128), 64, 6),
+    "digits64": Case(
+        "MLP, digits, batches of 64", digits, mlp(128), 64, 6, (64,)
+    ),
     "wide": Case("MLP, wide table", wide, mlp(256), 64, 4),
     "cnn": Case("CNN, 28 x 28 images", images, convolutions, 16, 4),
     "gru": Case("GRU, digits by rows", steps, recurrent, 64, 4),
@@ -219,7 +224,7 @@ class Problem:
 
     def tuned(self, hp):
         """Returns a compiled model for KerasTuner's hyperparameters."""
-        hp.Choice("batch_size", BATCH_SIZES)
+        hp.Choice("batch_size", list(self.case.batch_sizes))
         return self.build(
             hp.Float("learning_rate", *LEARNING_RATES, sampling="log"),
             hp.Float("dropout", *DROPOUTS),
@@ -339,7 +344,9 @@ class Optuna(Way):
             trial.suggest_float("learning_rate", *LEARNING_RATES, log=True),
             trial.suggest_float("dropout", *DROPOUTS),
         )
-        size = trial.suggest_categorical("batch_size", BATCH_SIZES)
+        size = trial.suggest_categorical(
+            "batch_size", self.problem.case.batch_sizes
+        )
         history = model.fit(batch_size=size, **self.problem.arguments)
         return max(history.history["val_accuracy"])
 
@@ -366,7 +373,7 @@ class Fit(Way):
                     float(np.exp(rng.uniform(*np.log(LEARNING_RATES)))),
                     rng.uniform(*DROPOUTS),
                 ),
-                int(rng.choice(BATCH_SIZES)),
+                int(rng.choice(problem.case.batch_sizes)),
             )
             for _ in range(trials)
         ]
