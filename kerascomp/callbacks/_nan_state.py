@@ -1,5 +1,6 @@
 """The state of a running `fit`, copied and put back."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ class FitState:
 
     def __init__(self, model: Any):
         self._model = model
-        self._finite: Callable | None = None
+        self._watched: list[int] = []  # Places of variables; see `start`.
+        self._started = False
 
     def start(self, carried: Sequence[Any], x: Any) -> None:
         """Notes which variables are finite, before the first step.
@@ -31,8 +33,9 @@ class FitState:
             carried: What the training function takes besides the data.
             x: Inputs, to build a model that is not.
         """
-        if self._finite is not None:
+        if self._started:
             return
+        self._started = True
         model = self._model
         _capture.build(model, x)
         optimizer = model.optimizer  # None where a `train_step` has its own.
@@ -55,7 +58,6 @@ class FitState:
             if place < len(self._variables) - metrics
             and _capture.is_float(variable)
         ]
-        self._finite = _capture.backend_file().compiled(_all_finite)
         # Some are infinite on purpose, as the best value so far.
         finite = self._are_finite(self.current(carried))
         self._watched = [
@@ -99,11 +101,16 @@ class FitState:
     def _are_finite(self, values: list) -> np.ndarray:
         if not self._watched:
             return np.ones(0, bool)
-        assert self._finite is not None  # noqa: S101
-        found = self._finite(
+        found = _compiled_test()(
             [ops.convert_to_tensor(values[place]) for place in self._watched]
         )
         return ops.convert_to_numpy(found)
+
+
+@functools.cache
+def _compiled_test() -> Callable:
+    # Once: a `fit` must not compile what the one before has compiled.
+    return _capture.backend_file().compiled(_all_finite)
 
 
 def _all_finite(values: list) -> Any:
