@@ -200,6 +200,10 @@ def penalized(regularizer):
     return stack(layers.Dense(3, kernel_regularizer=regularizer))
 
 
+def active(activation, regularizer):
+    return stack(layers.Dense(3, activation, activity_regularizer=regularizer))
+
+
 def stepped(optimizer):
     return stack(optimizer=optimizer)
 
@@ -212,9 +216,49 @@ LIFTED = {
         lambda n: penalized(regularizers.L1L2(0.01 * n, 0.02 * n)),
         ["L1L2.l1", "L1L2.l2"],
     ),
+    "scaled l1": (
+        lambda n: penalized(kc.regularizers.ScaledL1(0.5 * n, 24)),
+        ["ScaledL1.factor"],
+    ),
     "scaled l2": (
         lambda n: penalized(kc.regularizers.ScaledL2(0.5 * n, 24)),
         ["ScaledL2.factor"],
+    ),
+    **{
+        kind: (
+            lambda n, kind=kind: penalized(
+                getattr(kc.regularizers, kind)(0.01 * n)
+            ),
+            [f"{kind}.factor"],
+        )
+        for kind in (
+            "GroupLasso",
+            "SparseGroupLasso",
+            "Hoyer",
+            "SoftOrthogonality",
+            "SpectralNorm",
+            "NuclearNorm",
+        )
+    },
+    "sparsity": (
+        lambda n: active("sigmoid", kc.regularizers.KLSparsity(0.1 * n)),
+        ["KLSparsity.factor"],
+    ),
+    "covariance": (
+        lambda n: active("tanh", kc.regularizers.DeCov(0.1 * n)),
+        ["DeCov.factor"],
+    ),
+    "poly": (
+        lambda n: stack(loss=kc.losses.PolyLoss(0.5 * n, from_logits=True)),
+        ["PolyLoss.epsilon"],
+    ),
+    "logit adjusted": (
+        lambda n: stack(loss=kc.losses.LogitAdjusted([5, 2], tau=0.5 * n)),
+        ["LogitAdjusted.tau"],
+    ),
+    "hinge": (
+        lambda n: stack(loss=kc.losses.MulticlassHinge(margin=0.5 * n)),
+        ["MulticlassHinge.margin"],
     ),
     "huber": (
         lambda n: stack(loss=losses.Huber(0.4 * n)),
@@ -334,6 +378,9 @@ RATES = {
     "GaussianNoise": lambda n: layers.GaussianNoise(0.2 * n),
     "AlphaDropout": lambda n: layers.AlphaDropout(0.2 * n),
     "DropPath": lambda n: kc.layers.DropPath(0.2 * n),
+    "DropBlock2D": lambda n: kc.layers.DropBlock2D(0.2 * n, 2),
+    "RandomJitter": lambda n: kc.layers.RandomJitter(0.2 * n),
+    "RandomScaling": lambda n: kc.layers.RandomScaling(0.2 * n),
 }
 
 

@@ -147,6 +147,19 @@ _OPTIMIZERS = (
     _keras.Lion,
 )
 
+_PENALTIES = (
+    regularizers.ScaledL1,
+    regularizers.ScaledL2,
+    regularizers.GroupLasso,
+    regularizers.SparseGroupLasso,
+    regularizers.Hoyer,
+    regularizers.SoftOrthogonality,
+    regularizers.SpectralNorm,
+    regularizers.NuclearNorm,
+    regularizers.KLSparsity,
+    regularizers.DeCov,
+)
+
 TABLE = (
     Liftable(
         _OPTIMIZERS,
@@ -173,6 +186,8 @@ TABLE = (
             keras.layers.SpatialDropout3D,
             keras.layers.AlphaDropout,
             layers.DropPath,
+            layers.DropBlock1D,
+            layers.DropBlock2D,
         ),
         ("rate",),
         is_rate=True,
@@ -183,11 +198,12 @@ TABLE = (
         is_rate=True,
         twin=_gaussian_dropout,
     ),
-    Liftable((keras.layers.GaussianNoise,), ("stddev",)),
+    Liftable((keras.layers.GaussianNoise, layers.RandomScaling), ("stddev",)),
+    Liftable((layers.RandomJitter,), ("factor",)),
     Liftable((keras.regularizers.L1,), ("l1",)),
     Liftable((keras.regularizers.L2,), ("l2",)),
     Liftable((keras.regularizers.L1L2,), ("l1", "l2")),
-    Liftable((regularizers.ScaledL2,), ("factor",)),
+    Liftable(_PENALTIES, ("factor",)),
     Liftable(
         (
             keras.losses.BinaryCrossentropy,
@@ -205,6 +221,9 @@ TABLE = (
     ),
     Liftable((keras.losses.Tversky,), ("alpha", "beta")),
     Liftable((losses.SmoothL1,), ("beta",)),
+    Liftable((losses.PolyLoss,), ("epsilon",)),
+    Liftable((losses.LogitAdjusted,), ("tau",)),
+    Liftable((losses.MulticlassHinge,), ("margin",)),
     Liftable(
         (losses.SmoothedSparseCategoricalCrossentropy,), ("label_smoothing",)
     ),
