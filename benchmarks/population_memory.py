@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from kerascomp.population import _choice, _data, _training
+from kerascomp.tuners import _batch
 
 PAGE = os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -78,7 +79,7 @@ def main():
             models = [build(n, units(n)) for n in range(first, first + lanes)]
             train(programs, models, options.engine)
             if not options.keep_session:
-                keras.utils.clear_session(free_memory=False)
+                _batch.forget(models)
             if first + lanes >= warm and not before:
                 before, warm = resident(), first + lanes
             if (first + lanes) % (trials // 5) == 0:

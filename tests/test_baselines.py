@@ -8,6 +8,8 @@ from kerascomp.datasets import Dataset, Part, from_arrays, load
 from kerascomp.studies import _baselines
 from kerascomp.studies._baselines import baselines
 
+pytestmark = pytest.mark.one_backend
+
 
 def divided(*parts, task, class_names=()):
     """A data set with exactly these parts."""

@@ -14,6 +14,8 @@ import typer.testing
 import kerascomp as kc
 import kerascomp_cli
 
+pytestmark = pytest.mark.one_backend
+
 
 def kerascomp(*arguments, cwd):
     """Runs the command in this process, in another folder."""

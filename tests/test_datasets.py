@@ -9,6 +9,8 @@ import pytest
 from kerascomp import datasets
 from kerascomp.datasets import DataError, from_arrays, load
 
+pytestmark = pytest.mark.one_backend
+
 EMBEDDED = ("digits", "breast_cancer", "wine", "diabetes")
 
 

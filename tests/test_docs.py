@@ -165,6 +165,7 @@ DOCUMENTS = [
 ]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_examples_of_documents_run(name):
     text = (ROOT / name).read_text(encoding="utf-8")

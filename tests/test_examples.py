@@ -3,7 +3,10 @@ import pathlib
 import subprocess
 import sys
 
+import backend
 import pytest
+
+pytestmark = pytest.mark.one_backend
 
 FOLDER = pathlib.Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(FOLDER.glob("[0-9]*.py"))
@@ -16,6 +19,17 @@ def test_there_are_examples():
 @pytest.mark.extended
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_example_runs(script, tmp_path):
+    run(script, tmp_path)
+
+
+@pytest.mark.every_backend
+@pytest.mark.extended
+@pytest.mark.skipif(backend.NAME == "tensorflow", reason="All run there.")
+def test_an_example_runs_on_this_backend(tmp_path):
+    run(FOLDER / "05_gradient_norms.py", tmp_path)
+
+
+def run(script, tmp_path):
     result = subprocess.run(
         [sys.executable, script, "--smoke"],
         cwd=tmp_path,

@@ -11,6 +11,8 @@ import typer.testing
 
 import kerascomp_cli
 
+pytestmark = pytest.mark.one_backend
+
 
 def lr_range(*arguments, cwd):
     with contextlib.chdir(cwd):

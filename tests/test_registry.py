@@ -10,6 +10,8 @@ import pytest
 import kerascomp
 from kerascomp import _registry
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch):

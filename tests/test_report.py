@@ -21,6 +21,8 @@ from synthetic_studies import (
 
 from kerascomp.studies import _records, _report, _tables, _verdict
 
+pytestmark = pytest.mark.one_backend
+
 STUDIES = {
     "finished": digits_study,
     "three seeds": lambda d: digits_study(d, count=12, seeds=3),

@@ -16,6 +16,8 @@ from synthetic_studies import (
 
 from kerascomp.studies import _analysis, _figures, _records, _words
 
+pytestmark = pytest.mark.one_backend
+
 
 def study_of(directory, scores, choices, objective=ACCURACY, **details):
     """A study of one-epoch trials with given scores; None is diverged."""

@@ -24,6 +24,8 @@ from kerascomp.studies import (
 )
 from kerascomp.studies._records import COMPLETED, DIVERGED, FAILED
 
+pytestmark = pytest.mark.one_backend
+
 
 def study_of(directory, rows, objective=ACCURACY, losses=None):
     """A study of one-epoch trials: batch size, learning rate and score.

@@ -14,6 +14,8 @@ import pytest
 import kerascomp
 from kerascomp import _registry
 
+pytestmark = pytest.mark.one_backend
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 # From top to bottom. A module imports from lower lines alone: never from its
@@ -58,6 +60,7 @@ BACKEND_FILES = (
     "kerascomp/population/_torch.py",
     "kerascomp/regularizers/_autodiff.py",
     "tests/backend.py",
+    "tests/fresh_process.py",  # Its point is to know no Keras.
 )
 PRIVATE_KERAS_FILES = ("kerascomp/_compat.py",)
 

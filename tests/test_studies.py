@@ -26,7 +26,7 @@ from kerascomp.studies import (
 )
 
 # Searches and studies take long: `make test` leaves them to the rest.
-pytestmark = pytest.mark.extended
+pytestmark = [pytest.mark.extended, pytest.mark.one_backend]
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.every_backend
 def test_a_study_leaves_everything_behind(finished):
     names = {path.name for path in finished.directory.iterdir()}
     assert {
@@ -172,6 +173,7 @@ def test_all_trials_share_seeds_and_initial_weights(tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.every_backend
 def test_equal_seeds_give_equal_studies_and_zero_is_a_seed(tmp_path):
     outcomes = [
         [
@@ -426,6 +428,7 @@ def test_halving_ends_the_worse_trials_at_the_rungs(tmp_path):
     ]
 
 
+@pytest.mark.every_backend
 def test_folds_are_trainings_that_validate_on_every_sample_once(tmp_path):
     study = studying.study(tmp_path, folds=3, epochs=1)
     result = study.run(verbose=0)

@@ -9,6 +9,8 @@ import pytest
 from kerascomp import _registry
 from kerascomp.testing import CHECKS, Case, checks_for, untested_arguments
 
+pytestmark = pytest.mark.one_backend
+
 ops = keras.ops
 _rng = np.random.default_rng(5)
 registered = keras.saving.register_keras_serializable("tests")

@@ -12,7 +12,7 @@ import tuning
 from keras_tuner import errors
 
 # Searches and studies take long: `make test` leaves them to the rest.
-pytestmark = pytest.mark.extended
+pytestmark = [pytest.mark.extended, pytest.mark.one_backend]
 
 # --- Constructors ---
 
@@ -133,6 +133,7 @@ def test_an_unknown_objective_raises_after_an_epoch(
 # --- Results ---
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("kind", tuning.KINDS)
 def test_the_best_model_evaluates_to_the_score(kind, tmp_path):
     arguments = {"max_epochs": 4} if kind == "hyperband" else {}
@@ -444,6 +445,7 @@ def test_what_fit_returns_must_be_the_objective(objective, result, tmp_path):
 # --- Batch size ---
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("callback", [tuning.LaneWise, tuning.Alone])
 def test_a_batch_size_is_honored(callback, tmp_path):
     build = batch_size(lambda hp: hp.Choice("batch_size", [8, 16, 32]))

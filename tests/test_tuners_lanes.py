@@ -201,6 +201,7 @@ class OwnHook(tuning.CLASSES["random"]):
         self.epochs += 1
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("kind", "hypermodel", "fit", "reason"),
     [

@@ -25,6 +25,8 @@ from kerascomp.tuners._grid import GridSearchOracle
 from kerascomp.tuners._hyperband import HyperbandOracle
 from kerascomp.tuners._random import RandomSearchOracle
 
+pytestmark = pytest.mark.one_backend
+
 NAMES = sorted(searching.MAKERS)
 PAIRS = [
     (RandomSearchOracle, oracles.RandomSearchOracle),

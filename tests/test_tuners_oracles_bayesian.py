@@ -13,6 +13,8 @@ from sklearn import gaussian_process
 from kerascomp.tuners import _bayesian
 from kerascomp.tuners._bayesian import BayesianOptimizationOracle
 
+pytestmark = pytest.mark.one_backend
+
 
 def make(hp, directory, objective=searching.MINIMIZE, **arguments):
     oracle = BayesianOptimizationOracle(

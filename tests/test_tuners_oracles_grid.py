@@ -12,6 +12,8 @@ from searching import Status
 from kerascomp.tuners._grid import GridSearchOracle
 from kerascomp.tuners._random import RandomSearchOracle
 
+pytestmark = pytest.mark.one_backend
+
 
 def grid(hp, directory, **arguments):
     oracle = GridSearchOracle(

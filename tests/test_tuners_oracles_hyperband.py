@@ -10,6 +10,8 @@ from searching import Status
 from kerascomp.tuners import _hyperband
 from kerascomp.tuners._hyperband import HyperbandOracle
 
+pytestmark = pytest.mark.one_backend
+
 
 def make(directory, hp=None, **arguments):
     settings = {"max_epochs": 9, "factor": 3, "seed": 0, **arguments}

@@ -14,6 +14,8 @@ from keras_tuner.engine import trial as kt_trial
 from kerascomp import tuners
 from kerascomp.tuners import _oracle, _tuner
 
+pytestmark = pytest.mark.one_backend
+
 # Each with its reason where it is used.
 USED = {
     "_build_hypermodel",

@@ -8,6 +8,8 @@ import pytest
 
 from kerascomp.tuners import _weights
 
+pytestmark = pytest.mark.one_backend
+
 
 def trained(seed):
     x, y = populations.data()

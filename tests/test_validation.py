@@ -5,6 +5,8 @@ import pytest
 
 from kerascomp import _validation
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.mark.parametrize(
     ("interval", "inside", "outside"),

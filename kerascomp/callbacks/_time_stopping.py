@@ -14,10 +14,9 @@ class TimeStopping(keras.callbacks.Callback):
 
     Use it where a machine is rented by the hour, or to compare models at equal
     time. The clock runs from the first batch on, validation and callbacks
-    included, and is read after every batch; compiling counts. A step in
-    progress is finished, and `fit` ends as it would after its last epoch:
-    metrics are reported, and validation runs. Where Keras calls batch hooks
-    beside the training, on JAX and torch, it may be a batch late.
+    included, and is read before every batch; compiling counts. That batch is
+    trained, and `fit` ends as it would after its last epoch: metrics are
+    reported, and validation runs.
 
     Args:
         seconds: The budget, above 0.
@@ -56,9 +55,6 @@ class TimeStopping(keras.callbacks.Callback):
         ([0], 0)
     """
 
-    # It may read the clock late; Keras trains on meanwhile.
-    async_safe = True
-
     def __init__(
         self,
         seconds: float,
@@ -90,7 +86,11 @@ class TimeStopping(keras.callbacks.Callback):
         if self._began is None:
             self._began = time.monotonic()
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+    # Not at its end: Keras calls that beside the training where it can, when
+    # any number of batches may have followed.
+    def on_train_batch_begin(
+        self, batch: int, logs: dict | None = None
+    ) -> None:
         if self.within_epoch:
             self._check()
 
