@@ -63,7 +63,7 @@ def main():
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--structures", type=int, default=200)
     parser.add_argument("--lanes", type=int, default=10)
-    parser.add_argument("--engine", default="vectorized")
+    parser.add_argument("--engine", default="auto")
     parser.add_argument("--keep-session", action="store_true")
     options = parser.parse_args()
     print(f"Keras {keras.__version__} on {keras.backend.backend()}")

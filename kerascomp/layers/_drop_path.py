@@ -89,7 +89,7 @@ class DropPath(keras.layers.Layer):
         keep = keras.random.uniform(shape, seed=self.seed_generator) >= rate
         kept = inputs
         if not self.scale_at_inference:
-            kept = inputs / ops.cast(1 - rate, inputs.dtype)
+            kept = inputs * ops.cast(1 / (1 - rate), inputs.dtype)
         # Not `*`: a dropped branch may be infinite, and 0 * inf is NaN.
         return ops.where(keep, kept, ops.zeros_like(inputs))
 
