@@ -64,8 +64,12 @@ def cost_of_monitors(x, y):
     probe = x[:256], y[:256]
     monitors = (
         kc.callbacks.ActivationMonitor(probe[0]),
-        kc.callbacks.CurvatureMonitor(probe, iterations=20, trace_products=0),
-        kc.callbacks.CurvatureMonitor(probe, iterations=2, trace_products=12),
+        kc.callbacks.CurvatureMonitor(
+            probe, iterations=20, trace_products=0, every=1
+        ),
+        kc.callbacks.CurvatureMonitor(
+            probe, iterations=2, trace_products=12, every=1
+        ),
     )
     for monitor, what in zip(
         monitors,

@@ -7,7 +7,7 @@ import pytest
 from curvature_reference import dense_hessian
 from gradient_reference import Subclassed, build, data, fitted
 
-from kerascomp.callbacks import CurvatureMonitor, _curvature
+from kerascomp.callbacks import CurvatureMonitor, _curvature, _epochs
 
 
 class Weights(keras.callbacks.Callback):
@@ -206,6 +206,38 @@ def test_unbuilt_models_and_many_weights():
     assert record["learning_rate"] == pytest.approx(1e-3)
 
 
+class Clock:
+    """Goes on when told to."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def pass_by(self, seconds):
+        self.now += seconds
+
+
+def test_measuring_takes_a_tenth_of_the_time_if_not_told_how_often(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(_epochs, "time", clock)
+    monitor = CurvatureMonitor((X, Y))
+    measure = monitor._measure
+
+    def measure_for_a_second(model):
+        clock.pass_by(1.0)
+        return measure(model)
+
+    monkeypatch.setattr(monitor, "_measure", measure_for_a_second)
+    train = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda *_: clock.pass_by(4.0)
+    )
+    linear().fit(X, Y, epochs=12, callbacks=[train, monitor], verbose=0)
+    # Two measurements of 1 s fit 20 s of training, which are 5 epochs of 4 s;
+    # three fit 30 s, in the 8th, and four 40 s, the 10th.
+    np.testing.assert_array_equal(monitor.history["epoch"], [0, 4, 7, 9])
+
+
 def test_one_program_serves_all_epochs():
     if backend.NAME == "torch":
         pytest.skip("torch compiles nothing")
@@ -216,7 +248,7 @@ def test_one_program_serves_all_epochs():
         return inputs
 
     model = linear(layers=[keras.layers.Lambda(call)])
-    monitor = CurvatureMonitor((X, Y))
+    monitor = CurvatureMonitor((X, Y), every=1)
     seen = []
 
     class Count(keras.callbacks.Callback):

@@ -57,7 +57,8 @@ class CurvatureMonitor(_epochs.EpochMonitor):
             is no trace; with three times as many as the Hessian has
             eigenvalues that are not 0, it is exact.
         every: Measure every how many epochs, at least 1, beginning with the
-            first.
+            first. None for the first, and then as often as measuring takes a
+            tenth of the time at most.
         training: Whether the model is called as in training. The default is
             inference: no dropout, moving statistics in batch normalization.
             In training, the noise is the same for all products, and the
@@ -116,7 +117,7 @@ class CurvatureMonitor(_epochs.EpochMonitor):
         num_eigenvalues: int = 1,
         iterations: int = 30,
         trace_products: int = 12,
-        every: int = 1,
+        every: int | None = None,
         training: bool = False,
         log_dir: str | os.PathLike | None = None,
     ):

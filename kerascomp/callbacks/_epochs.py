@@ -1,12 +1,16 @@
 """What the monitors share that measure a probe batch at the end of epochs."""
 
 import os
+import time
 from typing import Any
 
 import numpy as np
 
 from kerascomp import _validation
 from kerascomp.callbacks import _capture, _record
+
+# Of the time of training, what measuring takes at most if not told how often.
+_SHARE = 0.1
 
 
 class EpochMonitor(_record.Recorder):
@@ -17,7 +21,8 @@ class EpochMonitor(_record.Recorder):
 
     Args:
         probe_data: As in `_capture.probe`.
-        every: Measure every how many epochs, at least 1.
+        every: Measure every how many epochs, at least 1. None for the first,
+            and then as often as it takes a tenth of the time at most.
         log_dir: As in `_record.Recorder`.
     """
 
@@ -25,10 +30,14 @@ class EpochMonitor(_record.Recorder):
     logged: tuple[str, ...] = ()  # The series that go into the logs.
 
     def __init__(
-        self, probe_data: Any, every: int, log_dir: str | os.PathLike | None
+        self,
+        probe_data: Any,
+        every: int | None,
+        log_dir: str | os.PathLike | None,
     ):
         super().__init__(log_dir)
-        _validation.at_least("every", every, 1)
+        if every is not None:
+            _validation.at_least("every", every, 1)
         self._batch = _capture.probe("probe_data", probe_data, self.supervised)
         self.probe_data = probe_data
         self.every = every
@@ -42,12 +51,16 @@ class EpochMonitor(_record.Recorder):
         x = self._first_inputs()
         self._pure = _capture.prepare("probe_data", model, x)
         self._start(model)
+        self._began, self._spent, self._last = time.perf_counter(), 0.0, 0.0
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         row: dict[str, Any] = {}
-        if epoch % self.every == 0:
+        if self._is_due(epoch):
+            start = time.perf_counter()
             # It writes the state of JAX back into the weights.
             row = self._measure(self.model)
+            self._last = time.perf_counter() - start
+            self._spent += self._last
             self._epochs.append(epoch)
             self._rows.append(row)
         if logs is not None and self._rows:
@@ -70,6 +83,12 @@ class EpochMonitor(_record.Recorder):
             else:
                 record[name] = np.array(found)
         return record
+
+    def _is_due(self, epoch: int) -> bool:
+        if self.every is not None:
+            return epoch % self.every == 0
+        trained = time.perf_counter() - self._began - self._spent
+        return not self._rows or self._spent + self._last <= _SHARE * trained
 
     def _first_inputs(self) -> Any:
         """Returns the inputs of the first pass."""
