@@ -123,7 +123,7 @@ FAULTS = [
         LAYERS,
         "DropPath",
         (
-            "inputs / ops.cast(1 - rate, inputs.dtype)",
+            "inputs * ops.cast(1 / (1 - rate), inputs.dtype)",
             'ops.cast(inputs, "float32") / (1 - rate)',
         ),
     ),
@@ -266,7 +266,7 @@ FAULTS = [
         "kept samples not scaled",
         LAYERS,
         "DropPath",
-        ("inputs / ops.cast(1 - rate, inputs.dtype)", "inputs"),
+        ("inputs * ops.cast(1 / (1 - rate), inputs.dtype)", "inputs"),
     ),
     Fault(
         "steps counted in half precision",
@@ -343,8 +343,8 @@ FAULTS = [
         SPARSITY,
         "GroupLasso",
         (
-            "_matrix.norm(x, axis=inside)",
-            "ops.sqrt(ops.sum(ops.square(x), axis=inside))",
+            "_geometry.safe_sqrt(squares)",
+            "ops.sqrt(squares)",
         ),
     ),
     Fault(
@@ -400,8 +400,8 @@ FAULTS = [
         REGRESSION,
         "GaussianNegativeLogLikelihood",
         (
-            "ops.stop_gradient(ops.exp(self.beta * log_variance))",
-            "ops.exp(self.beta * log_variance)",
+            "ops.stop_gradient(weight)",
+            "weight",
         ),
     ),
     Fault(
@@ -505,7 +505,7 @@ def main() -> int:
 def noticed_by(fault: Fault) -> str | None:
     """Returns the test that fails with the fault and passes without it."""
     module = importlib.import_module(fault.where[0])
-    original = pathlib.Path(str(module.__file__)).read_text(encoding="utf-8")
+    original = source_of(fault)
     try:
         execute(module, with_edits(original, fault))
         failed = first_failure(fault)
@@ -516,12 +516,19 @@ def noticed_by(fault: Fault) -> str | None:
     return failed and failed.rpartition("::")[2]
 
 
+def source_of(fault: Fault) -> str:
+    """Returns the source that a fault is planted in."""
+    module = importlib.import_module(fault.where[0])
+    return pathlib.Path(str(module.__file__)).read_text(encoding="utf-8")
+
+
 def with_edits(source: str, fault: Fault) -> str:
     """Returns the source with the pieces replaced, from the component on."""
     definition = rf"^(?:class|def) {fault.component}\("
     start = re.search(definition, source, re.M).start()  # type: ignore[union-attr]
     if fault.edits[0] not in source[start:]:  # In a decorator or a base.
-        start = source.rindex(fault.edits[0], 0, start)
+        start = source.rfind(fault.edits[0], 0, start)
+        start = max(start, 0)  # What is nowhere is reported below.
     head, tail = source[:start], source[start:]
     for old, new in zip(fault.edits[::2], fault.edits[1::2], strict=True):
         if old not in tail:

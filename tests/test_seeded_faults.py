@@ -5,6 +5,16 @@ import subprocess
 import sys
 
 import pytest
+import seeded_faults
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "fault", seeded_faults.FAULTS, ids=lambda fault: fault.name
+)
+def test_a_fault_can_be_planted(fault):
+    source = seeded_faults.source_of(fault)
+    assert seeded_faults.with_edits(source, fault) != source
 
 
 @pytest.mark.slow
