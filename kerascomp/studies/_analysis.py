@@ -389,7 +389,8 @@ def hyperbola(rows: Sequence[BatchSize]) -> tuple[float, float] | None:
     if len(sizes) < 4:
         return None
     matrix = np.stack([1 / updates, 1 / (sizes * updates)], axis=1)
-    least, *_ = np.linalg.lstsq(matrix, np.ones(len(sizes)))
+    # NumPy 1.26 warns of its default.
+    least, *_ = np.linalg.lstsq(matrix, np.ones(len(sizes)), rcond=None)
     return float(least[0]), float(least[1])
 
 
