@@ -331,22 +331,29 @@ def test_random_fourier_features_learn_their_scale():
 
 
 @pytest.mark.slow
-def test_gates_and_exponents_learn_digits():
-    """Below the least error that a readout of untrained features has."""
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda: [layers.GeneralizedMeanPooling(1.0, per_channel=True)],
+        lambda: [
+            layers.SqueezeExcite(4),
+            keras.layers.GlobalAveragePooling2D(),
+        ],
+    ],
+    ids=["GeneralizedMeanPooling", "SqueezeExcite"],
+)
+def test_exponents_and_gates_learn_digits(own):
+    """A tenth below the loss of the same network without them."""
+    baseline = loss_on_digits([keras.layers.GlobalAveragePooling2D()])
+    assert loss_on_digits(own()) < 0.9 * baseline
+
+
+def loss_on_digits(pooling):
+    """Trains what follows a fixed convolution."""
+    keras.utils.set_random_seed(0)
     x, y = digits(0, 600)
-    images, targets = x.reshape(-1, 8, 8, 1), np.eye(10)[y]
-    gate = layers.SqueezeExcite(4)
-    pooling = layers.GeneralizedMeanPooling(1.0, per_channel=True)
+    images = x.reshape(-1, 8, 8, 1)
     convolution = keras.layers.Conv2D(16, 4, activation="relu", trainable=False)
-    body = keras.Sequential([convolution, gate, pooling])
-    features = with_ones(body(images))
-    weights = np.linalg.lstsq(features, targets, rcond=None)[0]
-    baseline = np.mean((features @ weights - targets) ** 2)
-    last = keras.layers.Dense(10, trainable=False)
-    model = keras.Sequential([body, last])
-    model(images)
-    last.set_weights([weights[:-1], weights[-1]])
-    scores = trained(model, images, targets, "mse", 100, 0.01)
-    assert np.mean((scores - targets) ** 2) < 0.995 * baseline
-    assert np.abs(array(pooling.exponent) - 1).max() > 0.1
-    assert array(gate.squeeze.bias).any()
+    model = keras.Sequential([convolution, *pooling, keras.layers.Dense(10)])
+    trained(model, images, y, crossentropy(), 200, 0.05)
+    return model.evaluate(images, y, verbose=0)
