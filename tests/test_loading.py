@@ -36,7 +36,8 @@ def run(verb, folder):
     # `-I` would hide this checkout, where it is not installed.
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if verb == "load":
-        environment["PYTHONPATH"] = str(ROOT)
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     subprocess.run(
         [sys.executable, SCRIPT, verb, folder], env=environment, check=True
     )
