@@ -30,7 +30,7 @@ MONITORS = {
     "gradient norms": lambda c, _: [c.GradientNormMonitor()],
     "gradient flow": lambda c, _: [c.GradientFlowMonitor()],
     "update ratios": lambda c, _: [c.UpdateRatioMonitor()],
-    "update ratios, every 10": lambda c, _: [c.UpdateRatioMonitor(every=10)],
+    "update ratios, every step": lambda c, _: [c.UpdateRatioMonitor(every=1)],
     "noise scale": lambda c, batch: [c.GradientNoiseScale(batch)],
     "learning rate": lambda c, _: [c.LearningRateLogger()],
     "default set": lambda c, _: [

@@ -214,7 +214,7 @@ def test_wrappers_of_others_are_kept():
     assert vars(model.optimizer)[method] is foreign
 
 
-@pytest.mark.parametrize("every", [0, -1, 1.5, True, None])
+@pytest.mark.parametrize("every", [0, -1, 1.5, True])
 def test_every_must_be_a_positive_integer(every):
     with pytest.raises(ValueError, match=f"Received: every={every}"):
         GradientNormMonitor(every=every)

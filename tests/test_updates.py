@@ -19,7 +19,11 @@ from gradient_reference import (
     steps_by_hand,
 )
 
-from kerascomp.callbacks import GradientNormMonitor, UpdateRatioMonitor
+from kerascomp.callbacks import (
+    GradientFlowMonitor,
+    GradientNormMonitor,
+    UpdateRatioMonitor,
+)
 
 GRAPH = {} if backend.NAME == "torch" else {"steps_per_execution": 3}
 JIT = {} if backend.NAME == "torch" else {"jit_compile": True}
@@ -125,6 +129,53 @@ def test_zero_weights_have_no_ratio():
     log = fitted(model, x, y, [monitor], epochs=1).history
     np.testing.assert_array_equal(monitor.history["update_ratio"], [np.nan])
     assert np.isnan(log["update_ratio"]).all()
+
+
+def trained(callbacks, steps, **optimizer):
+    """Trains for an epoch of so many steps."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(0.1, **optimizer), "mse")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(steps, 3)), rng.normal(size=(steps, 2))
+    model.fit(x, y, 1, shuffle=False, verbose=0, callbacks=callbacks)
+
+
+@pytest.mark.parametrize(
+    ("steps", "accumulates", "expected"),
+    [(39, None, 1), (40, None, 2), (105, None, 5), (105, 5, 6), (90, 2, 5)],
+)
+def test_an_epoch_is_measured_about_20_times(steps, accumulates, expected):
+    monitor = UpdateRatioMonitor()
+    trained([monitor], steps, gradient_accumulation_steps=accumulates)
+    measured = monitor.history["step"]
+    np.testing.assert_array_equal(measured, np.arange(0, steps, expected))
+    assert monitor.history["update_ratio"].any()
+
+
+def test_monitors_of_different_steps_see_what_they_would_alone():
+    alone = GradientNormMonitor(), UpdateRatioMonitor(every=3)
+    for monitor in alone:
+        trained([monitor], 14)
+    together = (
+        GradientNormMonitor(),
+        UpdateRatioMonitor(every=3),
+        GradientFlowMonitor(every=2),
+    )
+    trained(together, 14)
+    names = ("grad_norm", "update_ratio")
+    for one, other, name in zip(alone, together, names, strict=False):
+        np.testing.assert_array_equal(
+            other.history["step"], one.history["step"]
+        )
+        np.testing.assert_allclose(
+            other.history[name], one.history[name], rtol=1e-6
+        )
+    np.testing.assert_array_equal(
+        together[2].history["step"], np.arange(0, 14, 2)
+    )
+    for ratios in together[2].history["layers"].values():
+        assert (ratios > 0).all()
 
 
 @pytest.mark.parametrize("every", [0, True, 1.5])

@@ -81,7 +81,8 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
             NaN and infinity need no warmup, except under
             `LossScaleOptimizer`, which skips such steps: there, all steps of an
             epoch must have them.
-        every: Measure every how many steps, at least 1.
+        every: Measure every how many steps, at least 1. None for about 20
+            times an epoch.
         log_dir: As in `kerascomp.callbacks.GradientNormMonitor`.
 
     Attributes:
@@ -134,7 +135,7 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
         smoothing: float = 0.9,
         warmup_steps: int = 10,
         action: str = "warn",
-        every: int = 1,
+        every: int | None = 1,
         log_dir: str | os.PathLike | None = None,
     ):
         if not isinstance(vanishing, tuple) or len(vanishing) != 2:

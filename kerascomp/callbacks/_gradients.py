@@ -49,7 +49,7 @@ class GradientNormMonitor(_probing.ProbeRecorder):
         per_layer: Whether to keep the norms of each layer and variable, or
             only that of the whole gradient.
         every: Record every how many steps, at least 1. At the others nothing
-            is computed, and nothing counted.
+            is computed, and nothing counted. None for about 20 times an epoch.
         groups: Names of groups of variables, each with a regular expression
             that is searched for in their paths, or with a list of paths of
             variables or layers. Groups may overlap.
@@ -115,7 +115,7 @@ class GradientNormMonitor(_probing.ProbeRecorder):
     def __init__(
         self,
         per_layer: bool = True,
-        every: int = 1,
+        every: int | None = 1,
         groups: Mapping[str, str | Sequence[str]] | None = None,
         log_dir: str | os.PathLike | None = None,
     ):

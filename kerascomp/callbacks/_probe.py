@@ -9,6 +9,7 @@ it is saved, copied, or survives `model.compile`.
 """
 
 import dataclasses
+import functools
 import importlib
 import math
 from collections import deque
@@ -214,7 +215,8 @@ class Probe:
         self.names: tuple[str, ...] = ()
         self.ranks: tuple[int, ...] = ()
         self.layout: tuple[str, ...] = ()  # The blocks of a row.
-        self.period = 1  # Only every so many steps need a row.
+        self.period = 1  # Only every so many steps need a row,
+        self.periods: dict[str, int] = {}  # and a block of it.
         self._subscriptions: list[Subscription] = []
         self._is_traced = False
 
@@ -259,22 +261,33 @@ class Probe:
         subscription = Subscription(self, request, self.delivered)
         wanted = {*self.layout, *request.quantities}
         layout = tuple(name for name in QUANTITIES if name in wanted)
-        period = math.gcd(
-            *(
-                n
-                for s in (*self._subscriptions, subscription)
-                for n in (s.request.every, s.first)
-            )
-        )
-        if self._is_traced and (layout, period) != (self.layout, self.period):
+        periods = self._periods(layout, [*self._subscriptions, subscription])
+        if self._is_traced and periods != self.periods:
             raise ValueError(
                 "A monitor must be among the `callbacks` of `fit` from its "
                 f"start. Received: a monitor that joins at step "
                 f"{self.delivered}"
             )
-        self.layout, self.period = layout, period
+        self.layout, self.periods = layout, periods
+        self.period = math.gcd(*periods.values())
         self._subscriptions.append(subscription)
         return subscription
+
+    def _periods(
+        self, layout: Sequence[str], subscriptions: Sequence[Subscription]
+    ) -> dict[str, int]:
+        """Returns for each block at every how many steps one may want it."""
+        periods = {}
+        for name in layout:
+            found = [
+                n
+                for s in subscriptions
+                if name in s.request.quantities
+                for n in (s.request.every, s.first)
+            ]
+            # One that was wanted before stays in the compiled step.
+            periods[name] = math.gcd(*found) or self.periods[name]
+        return periods
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Removes a receiver, and with the last one the probe."""
@@ -331,6 +344,10 @@ class Probe:
         """Returns a vector of tensors and Python numbers."""
         raise NotImplementedError
 
+    def _at(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Returns a block, computed at the steps at which it is wanted."""
+        raise NotImplementedError
+
     def _when(self, condition: Any, compute: Callable[[], Any]) -> Any:
         """Returns a computed vector of one block, or `NO_GRADIENT`s."""
         raise NotImplementedError
@@ -339,7 +356,7 @@ class Probe:
         """Returns the blocks that need no update, in order."""
         self._is_traced = True
         return [
-            getattr(self, f"_{name}")(call)
+            self._at(name, functools.partial(getattr(self, f"_{name}"), call))
             for name in self.layout
             if name != UPDATE
         ]

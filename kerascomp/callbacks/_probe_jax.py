@@ -1,5 +1,6 @@
 """The gradient probe on JAX."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -41,15 +42,12 @@ class BackendProbe(_probe.QueueProbe):
             arguments = optimizer_variables, grads, trainable_variables
             if not len(grads):
                 return original(*arguments)
-            due = None
-            if self._number is not None:
-                number = self._number + len(self._traced)
-                due = number % self.period == 0
-            blocks = self._blocks_before(arguments, due)
+            blocks = self._blocks_before(arguments, self._is_step(self.period))
             found = original(*arguments)
             if _probe.UPDATE in self.layout:
                 old, new = trainable_variables, found[0]
-                blocks += self._if(due, lambda: self._rows_after(old, new), 1)
+                rows = lambda: self._rows_after(old, new)[0]
+                blocks.append(self._at(_probe.UPDATE, rows))
             self._traced.append(jnp.concatenate(blocks))
             return found
 
@@ -69,6 +67,18 @@ class BackendProbe(_probe.QueueProbe):
                 ]
             count = len(self.layout) - (_probe.UPDATE in self.layout)
             return self._if(due, lambda: self._rows_before(call), count)
+
+    def _is_step(self, period: int) -> Any:
+        if period == 1:
+            return None
+        return (self._number + len(self._traced)) % period == 0
+
+    def _at(self, name: str, compute: Callable[[], Any]) -> Any:
+        period = self.periods[name]
+        # That of the row was asked for already, but not for the updates.
+        known = period == self.period and name != _probe.UPDATE
+        due = None if known else self._is_step(period)
+        return self._if(due, lambda: [compute()], 1)[0]
 
     def _if(self, due: Any, compute: Callable[[], list], count: int) -> list:
         """Returns blocks, computed where they are due."""
@@ -105,8 +115,9 @@ class BackendProbe(_probe.QueueProbe):
 
         def make_function(step: Any, *arguments: Any) -> Any:
             def noting_step(state: Any, data: Any) -> Any:
-                if self.period > 1:
-                    carried["number"] = np.int32(self._seen % self.period)
+                common = math.lcm(*self.periods.values())
+                if common > 1:
+                    carried["number"] = np.int32(self._seen % common)
                 if _probe.PRODUCT in self.layout and "previous" not in carried:
                     carried["previous"] = self._no_gradients()
                 (logs, rows, after), state = step(state, (data, carried))

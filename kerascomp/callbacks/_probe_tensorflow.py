@@ -94,7 +94,8 @@ class BackendProbe(_probe.Probe):
             result = original(grads, trainable_variables)
             if old:
                 new = [_probe.native(v).read_value() for v in call.variables]
-                blocks += self._if(due, lambda: self._rows_after(old, new), 1)
+                rows = lambda: self._rows_after(old, new)[0]
+                blocks.append(self._at(_probe.UPDATE, rows))
             self._write(tf.concat(blocks, 0))
             return result
 
@@ -103,21 +104,32 @@ class BackendProbe(_probe.Probe):
     def _arrange(self, gradients: list, variables: Any) -> _probe.Call:
         if self._replicas > 1:
             gradients = _sum_over_replicas(gradients)
-        call = self._call(gradients, variables)
-        if _probe.WEIGHT in self.layout:
-            call.weights = [
-                _probe.native(v).read_value() for v in call.variables
-            ]
-        return call
+        return self._call(gradients, variables)
+
+    def _weight(self, call: _probe.Call) -> Any:
+        # Read here, and so only where it is wanted; see `_weights_before`.
+        return self._norms(
+            [_probe.native(v).read_value() for v in call.variables]
+        )
 
     def _due(self, width: int) -> Any:
         """Whether this step is measured; None if all are."""
         if self._ring is None:
             self._allocate(width)
+        return self._is_step(self.period)
+
+    def _is_step(self, period: int) -> Any:
         # A replica cannot sum over all of them within a condition.
-        if self.period == 1 or self._replicas > 1:
+        if period == 1 or self._replicas > 1:
             return None
-        return tf.equal(self._count.read_value() % self.period, 0)
+        return tf.equal(self._count.read_value() % period, 0)
+
+    def _at(self, name: str, compute: Callable[[], Any]) -> Any:
+        period = self.periods[name]
+        # That of the row was asked for already, but not for the updates.
+        known = period == self.period and name != _probe.UPDATE
+        due = None if known else self._is_step(period)
+        return self._if(due, lambda: [compute()], 1)[0]
 
     def _blocks_before(self, call: _probe.Call, due: Any) -> tuple[list, list]:
         """Returns the blocks without the updates, and the weights for those."""
@@ -137,6 +149,7 @@ class BackendProbe(_probe.Probe):
                     )
         if _probe.UPDATE not in self.layout:
             return blocks, []
+        due = self._is_step(self.periods[_probe.UPDATE])
         return blocks, self._weights_before(call, due)
 
     def _gradients_before(self, call: _probe.Call) -> list:

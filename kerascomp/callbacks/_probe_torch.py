@@ -16,6 +16,7 @@ class BackendProbe(_probe.QueueProbe):
 
     def attach(self) -> None:
         self._previous: list = []
+        self._device: Any = None
         super().attach()
 
     def _replacement(self, original: Any) -> Any:
@@ -32,9 +33,10 @@ class BackendProbe(_probe.QueueProbe):
                 old = self._copies(call)
             result = original(grads, trainable_variables)
             with torch.no_grad():
-                if old:
+                if blocks and _probe.UPDATE in self.layout:
                     new = [_probe.native(v) for v in call.variables]
-                    blocks += self._rows_after(old, new)
+                    rows = lambda: self._rows_after(old, new)[0]
+                    blocks.append(self._at(_probe.UPDATE, rows))
                 self._note(torch.cat(blocks) if blocks else None)
             return result
 
@@ -43,6 +45,7 @@ class BackendProbe(_probe.QueueProbe):
     def _arrange(self, gradients: Any, variables: Any) -> _probe.Call:
         call = self._call(gradients, variables)
         call.weights = [_probe.native(v) for v in call.variables]
+        self._device = call.weights[0].device
         if _probe.PRODUCT in self.layout:
             # Nobody writes into gradients: the next step makes new ones.
             call.previous = self._previous or [
@@ -55,19 +58,19 @@ class BackendProbe(_probe.QueueProbe):
         return call
 
     def _copies(self, call: _probe.Call) -> list:
-        if _probe.UPDATE in self.layout and self._is_due:
+        period = self.periods.get(_probe.UPDATE)
+        if period and self._seen % period == 0:
             return [w.detach().clone() for w in call.weights]
         return []
 
+    def _at(self, name: str, compute: Callable[[], Any]) -> torch.Tensor:
+        if self._seen % self.periods[name] == 0:
+            return compute()
+        return self._stack([0.0] * len(self.names))
+
     def _stack(self, scalars: list) -> torch.Tensor:
-        tensors = [s for s in scalars if isinstance(s, torch.Tensor)]
-        like = tensors[0] if tensors else torch.zeros(())
-        return torch.stack(
-            [
-                torch.as_tensor(s, dtype=torch.float32, device=like.device)
-                for s in scalars
-            ]
-        )
+        kind = {"dtype": torch.float32, "device": self._device}
+        return torch.stack([torch.as_tensor(s, **kind) for s in scalars])
 
     def _when(self, condition: Any, compute: Callable[[], Any]) -> torch.Tensor:
         if condition:

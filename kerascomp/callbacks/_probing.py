@@ -1,12 +1,16 @@
 """What the monitors that read the optimizer share."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kerascomp import _validation
+from kerascomp import _compat, _validation
 from kerascomp.callbacks import _probe, _record
+
+# How often an epoch is measured, about, by a monitor that was not told.
+_TIMES_AN_EPOCH = 20
 
 
 class ProbeRecorder(_record.Recorder):
@@ -16,13 +20,14 @@ class ProbeRecorder(_record.Recorder):
     needs, and sets its state up in `_start_record`.
 
     Args:
-        every: Measure every how many steps.
+        every: Measure every how many steps. None for about 20 times an epoch.
         log_dir: As in `Recorder`.
     """
 
-    def __init__(self, every: int = 1, log_dir: Any = None):
+    def __init__(self, every: int | None = 1, log_dir: Any = None):
         super().__init__(log_dir)
-        _validation.at_least("every", every, 1)
+        if every is not None:
+            _validation.at_least("every", every, 1)
         self.every = every
         self._subscription: _probe.Subscription | None = None
         self._start_record()
@@ -38,8 +43,20 @@ class ProbeRecorder(_record.Recorder):
         # `self.model` would write the state of JAX back at every use.
         optimizer = getattr(self._model, "optimizer", None)
         wanted = () if optimizer is None else self.quantities(optimizer)
-        request = _probe.Request(self._receive_first, wanted, self.every)
+        every = self._period(optimizer)
+        request = _probe.Request(self._receive_first, wanted, every)
         self._subscription = _probe.subscribe(self._model, self.params, request)
+
+    def _period(self, optimizer: Any) -> int:
+        if self.every is not None:
+            return self.every
+        steps = (self.params or {}).get("steps") or 0  # Data may not know.
+        period = max(steps // _TIMES_AN_EPOCH, 1)
+        # Or all that is measured might be steps that accumulate.
+        accumulates = _compat.accumulation_steps(optimizer) if optimizer else 1
+        while math.gcd(period, accumulates) > 1:
+            period += 1
+        return period
 
     def on_train_batch_begin(
         self, batch: int, logs: dict | None = None

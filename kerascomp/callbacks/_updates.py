@@ -30,7 +30,8 @@ class UpdateRatioMonitor(_probing.ProbeRecorder):
     Args:
         every: Measure every how many steps, at least 1. At the others nothing
             is computed. To measure takes reading the weights twice and a copy
-            of them.
+            of them. None for about 20 times an epoch: at every step where the
+            data do not tell how many there are, or it has fewer than 40.
         log_dir: As in `kerascomp.callbacks.GradientNormMonitor`.
 
     Attributes:
@@ -67,7 +68,7 @@ class UpdateRatioMonitor(_probing.ProbeRecorder):
     quantity = "update / weight"
 
     def __init__(
-        self, every: int = 1, log_dir: str | os.PathLike | None = None
+        self, every: int | None = None, log_dir: str | os.PathLike | None = None
     ):
         super().__init__(every, log_dir)
 
