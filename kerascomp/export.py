@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +150,11 @@ def _saved_model(model: Any, directory: Path, sample: Any) -> list[np.ndarray]:
 
 
 def _serve(folder: Path, sample: Any) -> list[np.ndarray]:
-    kind = "array"
-    if isinstance(sample, dict | list | tuple):
-        kind = "dict" if isinstance(sample, dict) else "list"
-    named = sample if kind == "dict" else dict(_numbered(sample))
+    kind, named = "dict", sample
+    if not isinstance(sample, dict):
+        kind = "list" if isinstance(sample, list | tuple) else "array"
+        arrays = keras.tree.flatten(sample)
+        named = {str(number): array for number, array in enumerate(arrays)}
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "x.npz"), Path(scratch, "y.npz")
         np.savez(inputs, **named)
@@ -169,11 +170,6 @@ def _serve(folder: Path, sample: Any) -> list[np.ndarray]:
             raise RuntimeError(result.stderr.strip().splitlines()[-1])
         with np.load(outputs) as arrays:
             return [arrays[name] for name in arrays.files]
-
-
-def _numbered(sample: Any) -> Iterator[tuple[str, np.ndarray]]:
-    for number, array in enumerate(keras.tree.flatten(sample)):
-        yield str(number), np.asarray(array)
 
 
 def _compare(expected: list[np.ndarray], produce: Any) -> dict[str, Any]:

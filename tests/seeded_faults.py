@@ -527,8 +527,8 @@ def with_edits(source: str, fault: Fault) -> str:
     definition = rf"^(?:class|def) {fault.component}\("
     start = re.search(definition, source, re.M).start()  # type: ignore[union-attr]
     if fault.edits[0] not in source[start:]:  # In a decorator or a base.
-        start = source.rfind(fault.edits[0], 0, start)
-        start = max(start, 0)  # What is nowhere is reported below.
+        # What is nowhere is reported below.
+        start = max(source.rfind(fault.edits[0], 0, start), 0)
     head, tail = source[:start], source[start:]
     for old, new in zip(fault.edits[::2], fault.edits[1::2], strict=True):
         if old not in tail:

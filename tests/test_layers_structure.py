@@ -345,7 +345,12 @@ def test_random_fourier_features_learn_their_scale():
 def test_exponents_and_gates_learn_digits(own):
     """A tenth below the loss of the same network without them."""
     baseline = loss_on_digits([keras.layers.GlobalAveragePooling2D()])
-    assert loss_on_digits(own()) < 0.9 * baseline
+    first, *others = own()
+    assert loss_on_digits([first, *others]) < 0.9 * baseline
+    if isinstance(first, layers.SqueezeExcite):
+        assert array(first.squeeze.bias).any()
+    else:
+        assert np.abs(array(first.exponent) - 1).max() > 0.1
 
 
 def loss_on_digits(pooling):

@@ -85,7 +85,7 @@ def test_another_process_loads_the_same_layers(tmp_path):
 
 
 @pytest.mark.skipif(
-    backend.NAME != "tensorflow", reason="a SavedModel is TensorFlow's"
+    backend.NAME != "tensorflow", reason="test_export.py makes one on JAX"
 )
 def test_another_process_serves_the_same_layers_without_kerascomp(tmp_path):
     assert not changed(

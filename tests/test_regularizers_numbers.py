@@ -129,6 +129,13 @@ def test_norms_keep_their_precision_at_any_size(name, size, rng):
     assert np.isfinite(gradient(penalty, weights * np.float32(size))).all()
 
 
+@pytest.mark.parametrize("name", ["GroupLasso", "Hoyer", "NuclearNorm"])
+def test_gradients_of_the_smallest_weights_are_finite(name, rng):
+    weights = rng.normal(size=(4, 3)).astype("float32") * np.float32(1e-30)
+    penalty = getattr(regularizers, name)(factor=1.0)
+    assert np.isfinite(gradient(penalty, weights)).all()
+
+
 def test_a_ratio_of_norms_is_the_same_for_the_smallest_weights(rng):
     weights = rng.normal(size=(4, 3)).astype("float32")
     penalty = regularizers.Hoyer(factor=1.0)

@@ -346,6 +346,18 @@ class Probe:
 
     def _at(self, name: str, compute: Callable[[], Any]) -> Any:
         """Returns a block, computed at the steps at which it is wanted."""
+        period = self.periods[name]
+        # That of the row was asked for already, but not for the updates.
+        known = period == self.period and name != UPDATE
+        due = None if known else self._is_step(period)
+        return self._if(due, lambda: [compute()], 1)[0]
+
+    def _is_step(self, period: int) -> Any:
+        """Whether a step is one of every so many; None if all are."""
+        raise NotImplementedError
+
+    def _if(self, due: Any, compute: Callable[[], list], count: int) -> list:
+        """Returns so many blocks, computed where they are due."""
         raise NotImplementedError
 
     def _when(self, condition: Any, compute: Callable[[], Any]) -> Any:

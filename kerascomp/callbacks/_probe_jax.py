@@ -73,13 +73,6 @@ class BackendProbe(_probe.QueueProbe):
             return None
         return (self._number + len(self._traced)) % period == 0
 
-    def _at(self, name: str, compute: Callable[[], Any]) -> Any:
-        period = self.periods[name]
-        # That of the row was asked for already, but not for the updates.
-        known = period == self.period and name != _probe.UPDATE
-        due = None if known else self._is_step(period)
-        return self._if(due, lambda: [compute()], 1)[0]
-
     def _if(self, due: Any, compute: Callable[[], list], count: int) -> list:
         """Returns blocks, computed where they are due."""
         if due is None or not count:

@@ -124,13 +124,6 @@ class BackendProbe(_probe.Probe):
             return None
         return tf.equal(self._count.read_value() % period, 0)
 
-    def _at(self, name: str, compute: Callable[[], Any]) -> Any:
-        period = self.periods[name]
-        # That of the row was asked for already, but not for the updates.
-        known = period == self.period and name != _probe.UPDATE
-        due = None if known else self._is_step(period)
-        return self._if(due, lambda: [compute()], 1)[0]
-
     def _blocks_before(self, call: _probe.Call, due: Any) -> tuple[list, list]:
         """Returns the blocks without the updates, and the weights for those."""
         if _probe.PRODUCT in self.layout:

@@ -59,14 +59,17 @@ class BackendProbe(_probe.QueueProbe):
 
     def _copies(self, call: _probe.Call) -> list:
         period = self.periods.get(_probe.UPDATE)
-        if period and self._seen % period == 0:
+        if period and self._is_step(period):
             return [w.detach().clone() for w in call.weights]
         return []
 
-    def _at(self, name: str, compute: Callable[[], Any]) -> torch.Tensor:
-        if self._seen % self.periods[name] == 0:
+    def _is_step(self, period: int) -> bool:
+        return self._seen % period == 0
+
+    def _if(self, due: Any, compute: Callable[[], list], count: int) -> list:
+        if due is None or due:
             return compute()
-        return self._stack([0.0] * len(self.names))
+        return [self._stack([0.0] * len(self.names))] * count
 
     def _stack(self, scalars: list) -> torch.Tensor:
         kind = {"dtype": torch.float32, "device": self._device}
