@@ -99,6 +99,68 @@ def learning_rate_variable(optimizer: Any) -> Any:
     return rate if isinstance(rate, keras.Variable) else None
 
 
+class BeforeExecution:
+    """Has something done right before `fit` runs `model.train_function`.
+
+    By then every callback is through with `on_train_batch_begin`. All that
+    want this of a model share one wrapper: several, each of which makes sure
+    at every step that it is there, would wrap each other without end.
+
+    Args:
+        model: What trains.
+        act: Takes the arguments of the function; returns those to run it with.
+        writes: Whether these are others, which all that only read should see.
+    """
+
+    def __init__(self, model: Any, act: Callable[..., tuple], writes: bool):
+        self._model = model
+        self._act = act
+        self._writes = writes
+
+    def ensure(self) -> None:
+        """Sees to it before a step that it is done.
+
+        Not only at the start of training: other callbacks may make the
+        function anew.
+        """
+        model = self._model
+        wrapper = getattr(model.train_function, "kerascomp_before", None)
+        if wrapper is None:
+            wrapper = model.train_function = _Acting(model.train_function)
+        if self._act not in wrapper.acts:
+            place = 0 if self._writes else len(wrapper.acts)
+            wrapper.acts.insert(place, self._act)
+
+    def close(self) -> None:
+        """Leaves the model as it was found.
+
+        After an interrupted `fit`, the wrapper stays behind.
+        """
+        found = self._model.train_function
+        wrapper = getattr(found, "kerascomp_before", None)
+        if wrapper is None:
+            return
+        if self._act in wrapper.acts:
+            wrapper.acts.remove(self._act)
+        if found is wrapper and not wrapper.acts:
+            self._model.train_function = wrapper.wrapped
+
+
+class _Acting:
+    """A training function, and what is done before it."""
+
+    def __init__(self, wrapped: Callable):
+        functools.update_wrapper(self, wrapped)  # With the marks of others.
+        self.kerascomp_before = self
+        self.wrapped = wrapped
+        self.acts: list[Callable[..., tuple]] = []
+
+    def __call__(self, *arguments: Any) -> Any:
+        for act in self.acts:
+            arguments = act(*arguments)
+        return self.wrapped(*arguments)
+
+
 class OptimizerState:
     """Assigns variables of `model.optimizer` between the steps of a `fit`.
 
@@ -111,8 +173,7 @@ class OptimizerState:
     def __init__(self, model: Any):
         self._model = model
         self._pending: dict[int, Any] = {}
-        self._wrapped: Any = None
-        self._wrapper: Any = None
+        self._before = BeforeExecution(model, self._put, writes=True)
 
     def assign(self, variables: list, value: float) -> None:
         """Gives each variable a value, in time for the next step."""
@@ -124,18 +185,15 @@ class OptimizerState:
             for variable in variables:
                 variable.assign(value)
             return
-        self._wrap()
+        self._before.ensure()
         # A NumPy array: a tensor would be one more dispatch to the device.
         for index in self._indices(variables):
             self._pending[index] = np.asarray(value, variables[0].dtype)
 
     def close(self) -> None:
         """Leaves the model as it was found."""
-        if self._wrapper is None:
-            return
-        if self._model.train_function is self._wrapper:
-            self._model.train_function = self._wrapped
-        self._wrapped = self._wrapper = None
+        if backend() == "jax":
+            self._before.close()
 
     def _indices(self, variables: list) -> list[int]:
         return [
@@ -144,42 +202,43 @@ class OptimizerState:
             if any(candidate is variable for variable in variables)
         ]
 
-    def _wrap(self) -> None:
-        """Wraps the function of the next step, once.
-
-        Other callbacks may make it anew when training starts, so this waits
-        for the first step. After an interrupted `fit`, the wrapper stays
-        behind, and with nothing pending it changes nothing.
-        """
-        if self._model.train_function is self._wrapper:
-            return
-        wrapped = self._wrapped = self._model.train_function
-
-        @functools.wraps(wrapped)  # Keeps what others marked it with.
-        def train_function(state: Any, iterator: Any) -> Any:
-            if self._pending:
-                optimizer_variables = list(state[2])
-                for index, value in self._pending.items():
-                    optimizer_variables[index] = value
-                self._pending.clear()
-                state = (*state[:2], optimizer_variables, *state[3:])
-            return wrapped(state, iterator)
-
-        self._wrapper = self._model.train_function = train_function
+    def _put(self, state: Any, iterator: Any) -> tuple:
+        if self._pending:
+            optimizer_variables = list(state[2])
+            for index, value in self._pending.items():
+                optimizer_variables[index] = value
+            self._pending.clear()
+            state = (*state[:2], optimizer_variables, *state[3:])
+        return state, iterator
 
 
-def optimizer_values(model: Any, variables: list) -> list[float]:
-    """Returns variables of `model.optimizer` between the steps of a `fit`.
+def carried_values(model: Any, variables: list, arguments: tuple) -> list:
+    """Returns copies of variables of `model.optimizer`, tensors.
 
-    Private: on JAX, `fit` carries the state outside of the variables, and
-    `Callback.model` would write all of it back.
+    Args:
+        model: What trains.
+        variables: Of its optimizer.
+        arguments: Those of `model.train_function`, as `BeforeExecution` gets
+            them. Private: on JAX, the state of the optimizer is in them, and
+            the step that gets them overwrites it.
     """
-    state = getattr(model, "_jax_state", None)
-    if not state or getattr(model, "_jax_state_synced", True):
-        return [float(keras.ops.convert_to_numpy(v)) for v in variables]
-    carried = state["optimizer_variables"]
-    places = {id(v): n for n, v in enumerate(model.optimizer.variables)}
-    return [float(np.asarray(carried[places[id(v)]])) for v in variables]
+    if backend() == "jax":
+        carried = arguments[0][2]
+        places = {id(v): n for n, v in enumerate(model.optimizer.variables)}
+        return _copying()([carried[places[id(v)]] for v in variables])
+    if backend() == "tensorflow":
+        # Writing makes a new buffer where one was read; and `keras.ops.copy`
+        # takes three times as long.
+        return [v.value.value() for v in variables]
+    return [keras.ops.copy(v) for v in variables]
+
+
+@functools.cache
+def _copying() -> Callable:
+    """Returns a compiled function that copies JAX arrays, in one dispatch."""
+    import jax
+
+    return jax.jit(lambda arrays: [jax.numpy.copy(each) for each in arrays])
 
 
 def step_counter(optimizer: Any) -> Any:

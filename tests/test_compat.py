@@ -94,16 +94,28 @@ def test_a_schedule_is_called_with_the_step_counter():
     assert steps == [_compat.step_counter(optimizer)]
 
 
-def test_values_of_the_optimizer_are_those_of_the_last_step():
+def test_values_of_the_optimizer_are_those_before_each_step():
     counts = []
 
     class Count(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
+        def on_train_begin(self, logs=None):
+            self.before = _compat.BeforeExecution(
+                self._model, self.note, writes=False
+            )
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.before.ensure()
+
+        def note(self, *arguments):
             counter = _compat.step_counter(self._model.optimizer)
-            counts.extend(_compat.optimizer_values(self._model, [counter]))
+            counts.extend(
+                _compat.carried_values(self._model, [counter], arguments)
+            )
+            return arguments
 
     fit(line("adam"), Count())
-    assert counts == [1, 2, 3, 4]
+    # Copies: the steps that followed did not change them.
+    assert [int(keras.ops.convert_to_numpy(c)) for c in counts] == [0, 1, 2, 3]
 
 
 def test_random_states_come_back():
@@ -217,5 +229,30 @@ def test_the_training_function_is_left_as_found():
     model = line(keras.optimizers.SGD(0.1))
     fit(model)
     found = model.train_function
-    fit(model, Freeze())
+    fit(model, Freeze(), Freeze())
     assert model.train_function is found
+
+
+class Depth(keras.callbacks.Callback):
+    """Notes how many functions wrap that of the training step."""
+
+    def __init__(self):
+        super().__init__()
+        self.depths = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        function, depth = self._model.train_function, 0
+        while hasattr(function, "__wrapped__"):
+            function, depth = function.__wrapped__, depth + 1
+        self.depths.append(depth)
+
+
+def test_several_that_act_before_a_step_share_one_wrapper():
+    class Halve(Freeze):
+        def on_train_batch_begin(self, batch, logs=None):
+            rate = _compat.learning_rate_variable(self._model.optimizer)
+            self.state.assign([rate], 0.5)
+
+    depth = Depth()
+    fit(line(keras.optimizers.SGD(0.1)), Halve(), Halve(), depth)
+    assert depth.depths[0] == depth.depths[-1]

@@ -101,6 +101,72 @@ def test_records_every_step_of_an_execution():
     )
 
 
+class Set(keras.callbacks.Callback):
+    """Sets its own rate before each step, and spoils it afterwards."""
+
+    async_safe = True
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.optimizer.learning_rate = 0.01 * (batch + 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.optimizer.learning_rate = 7.0
+
+
+def test_records_what_a_step_is_made_with_whoever_comes_last():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    logger = LearningRateLogger()
+    logs = model.fit(
+        X, Y, 3, epochs=2, verbose=0, callbacks=[logger, Set()]
+    ).history
+    np.testing.assert_allclose(
+        logger.history["learning_rate"], [0.01, 0.02, 0.03, 0.04] * 2, rtol=1e-6
+    )
+    assert logs["learning_rate"] == pytest.approx([0.04, 0.04])
+
+
+def test_hooks_of_keras_go_on_running_beside_the_training():
+    seen = keras.callbacks.CallbackList([LearningRateLogger()])
+    alone = keras.callbacks.CallbackList([])
+    assert seen._async_train == alone._async_train
+
+
+def test_counts_the_steps_of_data_without_a_length():
+    def batches():
+        for start in range(0, 12, 3):
+            yield X[start : start + 3], Y[start : start + 3]
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(SCHEDULE), "mse")
+    logger = LearningRateLogger()
+    for _ in range(2):  # A second `fit` starts a new record.
+        model.optimizer.iterations.assign(0)
+        model.fit(batches(), verbose=0, callbacks=[logger])
+        assert logger.history["step"].tolist() == [*range(4)]
+        np.testing.assert_allclose(
+            logger.history["learning_rate"],
+            expected(SCHEDULE, range(4)),
+            rtol=1e-6,
+        )
+
+
+def test_an_interrupted_fit_leaves_its_record_alone():
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                raise KeyboardInterrupt
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    interrupted, second = LearningRateLogger(), LearningRateLogger()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, 3, verbose=0, callbacks=[interrupted, Interrupt()])
+    model.fit(X, Y, 3, verbose=0, callbacks=[second])
+    assert interrupted.history["step"].tolist() == [0, 1]
+    assert second.history["step"].tolist() == [0, 1, 2, 3]
+
+
 def test_every_must_be_at_least_1():
     with pytest.raises(ValueError, match="`every` must be an integer of at le"):
         LearningRateLogger(every=0)

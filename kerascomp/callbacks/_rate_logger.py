@@ -1,11 +1,13 @@
 """The learning rates that `fit` has used."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from kerascomp import _compat, _validation
+from kerascomp._compat import keras
 from kerascomp._registry import component
 from kerascomp.callbacks import _record
 from kerascomp.schedules import _rates as _values
@@ -21,10 +23,9 @@ class LearningRateLogger(_record.Recorder):
     epoch's logs get the last rate as `learning_rate`, or, of several
     optimizers, as `learning_rate_` and the optimizer's name.
 
-    The rate of a step is the one that its update was made with. It is read
-    after the step, which then has to be finished: on an accelerator raise
-    `every` if steps are short. With `steps_per_execution`, all steps of an
-    execution are recorded.
+    The rate of a step is the one that its update was made with, whatever other
+    callbacks do before it or after. With `steps_per_execution`, all steps of
+    an execution are recorded.
 
     Args:
         every: Record every how many steps, at least 1.
@@ -58,6 +59,7 @@ class LearningRateLogger(_record.Recorder):
 
     plotted = quantity = "learning_rate"
     log_scale = False
+    async_safe = True  # Keras: hooks after a batch may run beside the next.
 
     def __init__(
         self, every: int = 1, log_dir: str | os.PathLike | None = None
@@ -69,63 +71,96 @@ class LearningRateLogger(_record.Recorder):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin()
+        self._close()
         self._start_record()
         optimizers = _compat.optimizers_of(self._model.optimizer)
         for name, optimizer in zip(_names(optimizers), optimizers, strict=True):
             self._sources[name] = _Source(optimizer)
+        self._before = _compat.BeforeExecution(
+            self._model, self._note, writes=False
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch_start = self._seen
 
     def on_train_batch_begin(
         self, batch: int, logs: dict | None = None
     ) -> None:
-        self._first = batch
+        if self._before is not None:
+            self._due = self._epoch_start + batch
+            self._before.ensure()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        steps = np.arange(self._seen, self._seen + batch - self._first + 1)
-        self._seen += len(steps)
-        kept = steps[steps % self.every == 0]
-        if len(kept):
-            self._steps += kept.tolist()
-            self._read(kept)
+        # Where an iterator tells no length, `fit` begins a step too many. This
+        # may run late and out of order, see `async_safe`.
+        self._seen = max(self._seen, self._epoch_start + batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        last = self._seen - 1
-        if logs is not None and last >= 0:
-            if self._steps[-1:] != [last]:
-                self._read(np.array([last]))
+        self._settle()
+        if logs is not None and self._steps:
             several = len(self._sources) > 1
             for name, source in self._sources.items():
                 key = f"{_KEY}_{name}" if several else _KEY
                 logs[key] = float(source.rates()[-1])
-            if self._steps[-1:] != [last]:
-                self._forget_last()
         super().on_epoch_end(epoch)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._close()
+        super().on_train_end(logs)
 
     @property
     def history(self) -> dict[str, Any]:
         """The record, as the class describes it."""
-        rates: Any = {n: source.rates() for n, source in self._sources.items()}
+        self._settle()
+        steps = np.array(self._steps, "int64")
+        due = steps % self.every == 0
+        rates: Any = {
+            name: source.rates()[due] for name, source in self._sources.items()
+        }
         if len(rates) < 2:
             (rates,) = rates.values() or [np.zeros(0, "float32")]
-        return {"step": np.array(self._steps, "int64"), _KEY: rates}
+        return {"step": steps[due], _KEY: rates}
 
     def _start_record(self) -> None:
-        self._seen = 0
-        self._first = 0
+        self._seen = 0  # How many steps are over,
+        self._epoch_start = 0  # and how many were when the epoch began.
+        self._due: int | None = None  # The first step of an execution to come.
         self._steps: list[int] = []
+        # Executions whose rates wait on the device: their first steps.
+        self._waiting: list[int] = []
         self._sources: dict[str, _Source] = {}
+        self._before: Any = None
 
-    def _read(self, steps: np.ndarray) -> None:
-        """Notes the rates of steps, not before the last execution."""
-        sources = self._sources.values()
-        values = _compat.optimizer_values(
-            self._model, [source.variable for source in sources]
-        )
-        for source, value in zip(sources, values, strict=True):
-            source.note(value, self._seen - steps)
+    def _note(self, *arguments: Any) -> tuple:
+        """Copies what the rates of an execution depend on, right before it."""
+        # After an interrupted `fit`, another one may still come through here.
+        if self._due is not None:
+            sources = list(self._sources.values())
+            variables = [source.variable for source in sources]
+            values = _compat.carried_values(self._model, variables, arguments)
+            for source, value in zip(sources, values, strict=True):
+                source.waiting.append(value)
+            self._waiting.append(self._due)
+            self._due = None
+            if len(self._waiting) > _BATCH:
+                self._settle()
+        return arguments
 
-    def _forget_last(self) -> None:
+    def _settle(self) -> None:
+        """Fetches the rates of all executions that are over."""
+        # The last one may be running, or may have found no batch.
+        over = sum(first < self._seen for first in self._waiting)
+        lengths = np.diff([*self._waiting, self._seen])[:over]
+        for first, length in zip(self._waiting, lengths, strict=False):
+            self._steps += range(first, first + length)
+        del self._waiting[:over]
         for source in self._sources.values():
-            source.forget_last()
+            source.settle(lengths)
+
+    def _close(self) -> None:
+        if self._before is not None:
+            self._before.close()
+            self._before = None
 
 
 class _Source:
@@ -140,13 +175,18 @@ class _Source:
         )
         self._rates = np.zeros(0, "float32")
         self._new: list[float] = []  # Rates, or the steps of the schedule.
+        self.waiting: list = []  # The same, of executions, on the device.
 
-    def note(self, value: float, ago: np.ndarray) -> None:
-        """Adds the rates of steps that began so many steps ago."""
-        if self._schedule is None:
-            self._new += [value] * len(ago)
-        else:
-            self._new += np.maximum(value - ago, 0).tolist()
+    def settle(self, lengths: Sequence[int]) -> None:
+        """Takes the values of the first executions that wait.
+
+        Args:
+            lengths: Their numbers of steps.
+        """
+        for length in lengths:
+            value = float(keras.ops.convert_to_numpy(self.waiting.pop(0)))
+            counts = 0 if self._schedule is None else np.arange(length)
+            self._new += (np.full(length, value) + counts).tolist()
 
     def rates(self) -> np.ndarray:
         """Returns all rates, `(steps,)`."""
@@ -158,12 +198,10 @@ class _Source:
             self._new = []
         return self._rates
 
-    def forget_last(self) -> None:
-        """Takes the last rate back."""
-        self._rates = self.rates()[:-1]
-
 
 _KEY = "learning_rate"
+# Executions whose rates wait on the device before they are fetched together.
+_BATCH = 256
 
 
 def _names(optimizers: list) -> list[str]:
