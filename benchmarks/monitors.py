@@ -2,16 +2,18 @@
 
 Plain `fit`, `fit` with one monitor or several, and `fit` with a callback that
 computes the gradients once more after every batch, compiled, as is usual, take
-turns, an epoch each, in random order. Taking turns, they share whatever else
-the machine does. The ratio is the median over the rounds of that to plain in
-the same round, of the time by the clock, and of the time that all the process'
-threads computed, which other programs on the machine disturb less. Monitors
-measure at every step unless their line says otherwise.
+turns, some steps each, in random order. Taking turns, they share whatever else
+the machine does. What an epoch takes is the sum of its turns, its end
+included. The ratio is the median over the epochs of that to plain in the same
+epoch, of the time by the clock, and of the time that all the process' threads
+computed, which other programs on the machine disturb less. Monitors measure as
+often as they do if not told, unless their line says otherwise.
 
     python benchmarks/monitors.py [--batch 32] [--arms "update ratios"]
 """
 
 import argparse
+import collections
 import json
 import os
 import pathlib
@@ -25,17 +27,22 @@ import threading
 import time
 
 PLAIN, SECOND_PASS = "plain", "second backward pass"
-# Each with the callbacks of a batch size; a new monitor is a new line.
+# Each with the callbacks for a batch like these; a new monitor is a new line.
 MONITORS = {
     "gradient norms": lambda c, _: [c.GradientNormMonitor()],
     "gradient flow": lambda c, _: [c.GradientFlowMonitor()],
     "update ratios": lambda c, _: [c.UpdateRatioMonitor()],
     "update ratios, every step": lambda c, _: [c.UpdateRatioMonitor(every=1)],
-    "noise scale": lambda c, batch: [c.GradientNoiseScale(batch)],
+    "noise scale": lambda c, x: [c.GradientNoiseScale(len(x))],
+    "noise scale, every step": lambda c, x: [
+        c.GradientNoiseScale(len(x), every=1)
+    ],
+    "activations": lambda c, x: [c.ActivationMonitor(x)],
     "learning rate": lambda c, _: [c.LearningRateLogger()],
-    "default set": lambda c, _: [
+    "default set": lambda c, x: [
         c.GradientNormMonitor(),
         c.UpdateRatioMonitor(),
+        c.ActivationMonitor(x),
         c.LearningRateLogger(),
     ],
 }
@@ -47,8 +54,9 @@ def main():
     parser.add_argument("--backends", default="tensorflow,jax")
     parser.add_argument("--models", default="mlp,cnn")
     parser.add_argument("--arms", default=",".join([*MONITORS, SECOND_PASS]))
-    parser.add_argument("--rounds", type=int, default=80)
-    parser.add_argument("--steps", type=int, default=10, help="in an epoch")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=400, help="in an epoch")
+    parser.add_argument("--turn", type=int, default=10, help="steps in a turn")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -93,8 +101,8 @@ def print_table(lines, arguments):
     )
     print(
         f"Batches of {arguments.batch}, epochs of {arguments.steps} steps, "
-        f"medians of {arguments.rounds} rounds; in brackets, the middle half "
-        "of the ratios."
+        f"turns of {arguments.turn}, medians of {arguments.epochs} epochs; in "
+        "brackets, the middle half of the ratios."
     )
     row = "{:30} {:5} {:24} {:>8} {:>6} {:16} {:>9}"
     titles = ("backend", "model", "arm", "ms/step", "ratio", "", "CPU ratio")
@@ -142,7 +150,7 @@ def measure(name, arguments):
     shape = {"mlp": (784,), "cnn": (28, 28, 1)}[name]
     x = rng.normal(size=(steps * batch, *shape)).astype("float32")
     y = rng.integers(0, 10, len(x))
-    turns = Turns(arguments.arms, arguments.rounds)
+    turns = Turns(arguments)
     threads = []
     for arm in arguments.arms:
         model = build(name)
@@ -176,7 +184,7 @@ def callbacks_of(arm, model, x, y):
     from kerascomp import callbacks
 
     if arm in MONITORS:
-        return MONITORS[arm](callbacks, len(x))
+        return MONITORS[arm](callbacks, x)
     return [second_pass(model, x, y)] if arm == SECOND_PASS else []
 
 
@@ -216,46 +224,62 @@ def build(name):
 
 
 class Turns:
-    """Lets one training go on at a time, an epoch each, in random order.
+    """Lets one training go on at a time, some steps each, in random order.
 
-    The first epochs, which compile, are not counted.
+    The first epoch, which compiles, is not counted.
     """
 
-    WARMUP = 2
+    WARMUP = 1
 
-    def __init__(self, arms, rounds):
-        self.epochs = rounds + self.WARMUP
-        self.seconds = {arm: [] for arm in arms}
-        self.processor_seconds = {arm: [] for arm in arms}
+    def __init__(self, arguments):
+        self.epochs = arguments.epochs + self.WARMUP
+        # Of each epoch that counts, by arm.
+        self.seconds = {a: [0.0] * arguments.epochs for a in arguments.arms}
+        self.processor_seconds = {a: s[:] for a, s in self.seconds.items()}
+        self._steps = arguments.turn
         order = random.Random(0)
-        self._queue = [
-            (epoch, arm)
+        self._queue = collections.deque(
+            (epoch, first, arm)
             for epoch in range(self.epochs)
-            for arm in order.sample(arms, len(arms))
-        ]
+            for first in range(0, arguments.steps, arguments.turn)
+            for arm in order.sample(arguments.arms, len(arguments.arms))
+        )
         self._turn = threading.Condition()
 
     def callback(self, arm):
         """Returns what makes the `fit` of an arm wait for its turns."""
         import keras
 
+        current = []
+
+        def begin_epoch(epoch, logs):
+            current[:] = [epoch]
+
+        def begin_batch(batch, logs):
+            if batch % self._steps == 0:
+                if batch:
+                    self._pass_on(current[0], arm)
+                self._wait((current[0], batch, arm))
+
         return keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, _: self._wait(epoch, arm),
+            on_epoch_begin=begin_epoch,
+            on_train_batch_begin=begin_batch,
             on_epoch_end=lambda epoch, _: self._pass_on(epoch, arm),
         )
 
-    def _wait(self, epoch, arm):
+    def _wait(self, turn):
         with self._turn:
-            self._turn.wait_for(lambda: self._queue[0] == (epoch, arm))
+            self._turn.wait_for(lambda: self._queue[0] == turn)
         self._start = time.perf_counter(), time.process_time()
 
     def _pass_on(self, epoch, arm):
         end = time.perf_counter(), time.process_time()
-        if epoch >= self.WARMUP:
-            self.seconds[arm].append(end[0] - self._start[0])
-            self.processor_seconds[arm].append(end[1] - self._start[1])
+        counted = epoch - self.WARMUP
+        if counted >= 0:
+            self.seconds[arm][counted] += end[0] - self._start[0]
+            self.processor_seconds[arm][counted] += end[1] - self._start[1]
         with self._turn:
-            self._queue.pop(0)
+            self._queue.popleft()
             self._turn.notify_all()
 
 

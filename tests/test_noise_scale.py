@@ -73,7 +73,7 @@ def expected_scale():
 def test_linear_regression_has_the_scale_that_it_must_have(accumulated):
     steps = {"gradient_accumulation_steps": accumulated}
     model, x, y = regression(**(steps if accumulated > 1 else {}))
-    monitor = GradientNoiseScale(BATCH, smoothing=0.9, seed=1)
+    monitor = GradientNoiseScale(BATCH, smoothing=0.9, seed=1, every=1)
     log = fitted(model, x, y, [monitor], batch_size=BATCH, epochs=1).history
     squares, traces, completing = pairs_by_hand(x, y, accumulated)
     history = monitor.history
@@ -125,6 +125,36 @@ def pairs_by_hand(x, y, accumulated):
     return *np.transpose(found), ends
 
 
+@pytest.mark.parametrize("every", [None, 2, 7])
+def test_some_pairs_are_those_of_all(every):
+    model, x, y = regression()
+    monitor = GradientNoiseScale(BATCH, every=every)
+    # Beside one that measures at all steps, and one at others.
+    others = [UpdateRatioMonitor(every=3), GradientFlowMonitor()]
+    fitted(model, x, y, [monitor, *others], batch_size=BATCH, epochs=2)
+    squares, traces, completing = pairs_by_hand(x, y, 1)
+    # At about 50 steps of an epoch; each epoch leaves out its last batch.
+    period = STEPS // 50 if every is None else every
+    completing = np.concatenate([completing, completing + STEPS])
+    due = completing % period == 0
+    history = monitor.history
+    np.testing.assert_array_equal(history["step"], completing[due])
+    tolerance = {"rtol": 1e-4, "atol": 1e-4}
+    np.testing.assert_allclose(
+        history["gradient_square"], np.tile(squares, 2)[due], **tolerance
+    )
+    np.testing.assert_allclose(
+        history["noise"], np.tile(traces, 2)[due], **tolerance
+    )
+
+
+def test_pairs_that_would_all_be_left_out_are_refused():
+    model, x, y = regression()
+    monitor = GradientNoiseScale(BATCH, every=2 * STEPS)
+    with pytest.raises(ValueError, match="multiple of the steps of an epoch"):
+        fitted(model, x, y, [monitor], batch_size=BATCH)
+
+
 def test_noise_alone_is_infinite_and_says_so():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.0), "mse")
@@ -155,6 +185,7 @@ def test_an_interval_needs_pairs():
     [
         ({"batch_size": 0}, "Received: batch_size=0"),
         ({"batch_size": 2, "smoothing": 1.0}, "Received: smoothing=1.0"),
+        ({"batch_size": 2, "every": 0}, "Received: every=0"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

@@ -33,12 +33,13 @@ class GradientNoiseScale(_probing.ProbeRecorder):
     - Otherwise, the product of the gradients of two successive steps estimates
       ``|G|^2``, as if the weights had not moved in between, and the squared
       norm exceeds it by ``tr(Sigma) / batch_size``. This takes a copy of the
-      gradient, and one replica.
+      gradient, and one replica; on JAX, where `every` leaves steps out, it
+      compiles the training step once more.
 
     The last batch of an epoch is left out, since it may be smaller, if `fit`
     knows the number of steps; so an epoch needs at least 3. Each epoch's logs
     get `noise_scale`, that of the epoch. It grows while training proceeds, and
-    an estimate takes some hundred steps: see `interval`. Within an epoch,
+    an estimate takes some hundred pairs: see `interval`. Within an epoch,
     samples are drawn without replacement, which matters if the noise scale is
     near the number of samples or beyond.
 
@@ -46,6 +47,9 @@ class GradientNoiseScale(_probing.ProbeRecorder):
         batch_size: Samples in one batch of `fit`, at least 1.
         smoothing: Weight of the past in the average of `history`, in [0, 1).
         seed: Seed of the bootstrap in `interval`.
+        every: At every how many steps a pair is completed. With 1, the second
+            gradient of each pair is the first one of the next. None for about
+            50 times an epoch. With accumulation, every update is one.
         log_dir: As in `kerascomp.callbacks.GradientNormMonitor`.
 
     Attributes:
@@ -66,8 +70,9 @@ class GradientNoiseScale(_probing.ProbeRecorder):
     Raises:
         ImportError: As in `kerascomp.callbacks.GradientNormMonitor`.
         ValueError: At construction, if an argument is out of its range; at the
-            start of `fit`, as in `kerascomp.callbacks.GradientNormMonitor`, or
-            without accumulation on several replicas.
+            start of `fit`, as in `kerascomp.callbacks.GradientNormMonitor`,
+            without accumulation on several replicas, or if `every` is a
+            multiple of the steps of an epoch, which leaves out every pair.
 
     Examples:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -86,6 +91,7 @@ class GradientNoiseScale(_probing.ProbeRecorder):
     """
 
     plotted = "noise_scale"
+    times_an_epoch = 50
 
     def __init__(
         self,
@@ -93,18 +99,26 @@ class GradientNoiseScale(_probing.ProbeRecorder):
         smoothing: float = 0.99,
         seed: int | None = None,
         log_dir: str | os.PathLike | None = None,
+        every: int | None = None,
     ):
         _validation.at_least("batch_size", batch_size, 1)
         _validation.in_interval("smoothing", smoothing, "[0, 1)")
         self.batch_size = batch_size
         self.smoothing = smoothing
         self.seed = seed
-        super().__init__(log_dir=log_dir)
+        super().__init__(every, log_dir)
 
     def quantities(self, optimizer: Any) -> tuple[str, ...]:
         if _compat.accumulation_steps(optimizer) > 1:
             return _probe.GRADIENT, _probe.EFFECTIVE
-        return _probe.GRADIENT, _probe.PRODUCT
+        if self._period(optimizer) == 1:
+            return _probe.GRADIENT, _probe.PRODUCT
+        return _probe.GRADIENT, _probe.PRODUCT, _probe.BEFORE
+
+    def _period(self, optimizer: Any) -> int:
+        if optimizer and _compat.accumulation_steps(optimizer) > 1:
+            return 1
+        return super()._period(optimizer)
 
     @property
     def history(self) -> dict:
@@ -154,6 +168,13 @@ class GradientNoiseScale(_probing.ProbeRecorder):
         return float(ends[0]), float(ends[1])
 
     def on_train_begin(self, logs: dict | None = None) -> None:
+        steps = (self.params or {}).get("steps")
+        if steps and self.every and self.every > 1 and self.every % steps == 0:
+            raise ValueError(
+                "`every` must not be a multiple of the steps of an epoch: each "
+                "pair would have a gradient of the last batch, and be left "
+                f"out. Received: every={self.every}, {steps} steps"
+            )
         super().on_train_begin(logs)
         optimizer = self._model.optimizer
         self._micro_steps = _compat.accumulation_steps(optimizer)
@@ -178,7 +199,15 @@ class GradientNoiseScale(_probing.ProbeRecorder):
         else:
             others = values[_probe.PRODUCT].sum(axis=1, dtype="float64")
             take = self._successive
-        for step, square, other in zip(steps, squares, others, strict=True):
+        befores = values.get(_probe.BEFORE)
+        if befores is not None:
+            befores = np.square(_probing.total(befores))
+        for row, (step, square, other) in enumerate(
+            zip(steps, squares, others, strict=True)
+        ):
+            if befores is not None:
+                before = self._usable(int(step) - 1, float(befores[row]))
+                self._waiting = [before]
             pair = take(self._usable(int(step), float(square)), float(other))
             if pair is not None and np.isfinite(pair).all():
                 self._add(int(step), pair)

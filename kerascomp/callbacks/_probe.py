@@ -29,8 +29,9 @@ WEIGHT = "weight"  # Norm of the weights before the update.
 EFFECTIVE = "effective"  # Norm of the gradient averaged by accumulation.
 CLIPPED = "clipped"  # Norm of that, its elements limited by `clipvalue`.
 PRODUCT = "product"  # Inner product with the gradient of the step before.
+BEFORE = "before"  # Norm of that gradient. Only beside `PRODUCT`, as often.
 UPDATE = "update"  # Norm of what the step adds to the weights.
-QUANTITIES = (GRADIENT, WEIGHT, EFFECTIVE, CLIPPED, PRODUCT, UPDATE)
+QUANTITIES = (GRADIENT, WEIGHT, EFFECTIVE, CLIPPED, PRODUCT, BEFORE, UPDATE)
 
 # Rows that wait on the device before they are fetched together.
 _BATCH = 256
@@ -175,7 +176,7 @@ class Call:
         dense: The same, unscaled, float32 and not sparse. Empty, as what
             follows, unless the layout needs it.
         weights: The values of the variables.
-        previous: `dense` of the call before.
+        previous: `dense` of the call before, empty where it was not kept.
         limits: The `clipvalue` of the variables, None for none.
         accumulation: None unless the optimizer accumulates.
     """
@@ -352,9 +353,18 @@ class Probe:
         due = None if known else self._is_step(period)
         return self._if(due, lambda: [compute()], 1)[0]
 
-    def _is_step(self, period: int) -> Any:
-        """Whether a step is one of every so many; None if all are."""
+    def _is_step(self, period: int, ahead: int = 0) -> Any:
+        """Whether a step is one of every so many; None if all are.
+
+        Args:
+            period: Of every how many.
+            ahead: Asks for the step so many later.
+        """
         raise NotImplementedError
+
+    def _keeps(self) -> Any:
+        """Whether the gradient is for the next step; None if all are."""
+        return self._is_step(self.periods[PRODUCT], 1)
 
     def _if(self, due: Any, compute: Callable[[], list], count: int) -> list:
         """Returns so many blocks, computed where they are due."""
@@ -388,7 +398,8 @@ class Probe:
 
     def _gradient(self, call: "Call") -> Any:
         return self._norms(
-            [
+            call.dense
+            or [
                 g if g is None else self._unscaled(g, call.scale)
                 for g in call.gradients
             ]
@@ -409,11 +420,16 @@ class Probe:
         return self._at_updates(call, clipped)
 
     def _product(self, call: "Call") -> Any:
+        if not call.previous:
+            return self._stack([math.nan] * len(call.variables))
         products = [
             0.0 if now is None else keras.ops.sum(now * before)
             for now, before in zip(call.dense, call.previous, strict=True)
         ]
         return self._stack(products)
+
+    def _before(self, call: "Call") -> Any:
+        return self._norms(call.previous or [None] * len(call.variables))
 
     def _at_updates(self, call: "Call", change: Callable) -> Any:
         """Returns the norms of what the optimizer clips, where it does."""

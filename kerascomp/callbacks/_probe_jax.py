@@ -17,7 +17,9 @@ class BackendProbe(_probe.QueueProbe):
     """Carries the rows out of the compiled step beside its logs.
 
     What a step needs to know of those before goes in beside its data: their
-    number, if only some steps are measured, and the last gradients.
+    number, if only some steps are measured, and the last gradients, if it
+    compares them. Steps that do not are compiled apart: a condition would copy
+    the gradients at every step.
     """
 
     method = "stateless_apply"
@@ -31,6 +33,7 @@ class BackendProbe(_probe.QueueProbe):
                 "KERAS_NNX_ENABLED=false. Received: nnx_enabled=True"
             )
         self._traced: list = []
+        self._calls = 1
         self._number: Any = None
         self._previous: Any = None
         super().attach()
@@ -59,7 +62,7 @@ class BackendProbe(_probe.QueueProbe):
         with keras.StatelessScope(state_mapping=list(values)):
             call = self._call(gradients, None)
             call.weights = list(weights)
-            if _probe.PRODUCT in self.layout:
+            if self._previous is not None:
                 call.previous = self._previous
                 self._previous = [
                     jnp.zeros(w.shape, "float32") if g is None else g
@@ -68,10 +71,10 @@ class BackendProbe(_probe.QueueProbe):
             count = len(self.layout) - (_probe.UPDATE in self.layout)
             return self._if(due, lambda: self._rows_before(call), count)
 
-    def _is_step(self, period: int) -> Any:
+    def _is_step(self, period: int, ahead: int = 0) -> Any:
         if period == 1:
             return None
-        return (self._number + len(self._traced)) % period == 0
+        return (self._number + len(self._traced) + ahead) % period == 0
 
     def _if(self, due: Any, compute: Callable[[], list], count: int) -> list:
         """Returns blocks, computed where they are due."""
@@ -93,7 +96,7 @@ class BackendProbe(_probe.QueueProbe):
         """
         original_step = self.model.train_step
         original_make = self.model._make_function
-        carried: dict = {}
+        carried: list = []
 
         def train_step(state: Any, data: Any) -> Any:
             data, before = data
@@ -102,19 +105,21 @@ class BackendProbe(_probe.QueueProbe):
             self._previous = before.get("previous")
             logs, state = original_step(state, data)
             rows, self._traced = tuple(self._traced), []
-            after = {"previous": self._previous} if "previous" in before else {}
+            after = () if self._previous is None else self._previous
             self._number = self._previous = None
             return (logs, rows, after), state
 
         def make_function(step: Any, *arguments: Any) -> Any:
             def noting_step(state: Any, data: Any) -> Any:
                 common = math.lcm(*self.periods.values())
+                before: dict = {}
                 if common > 1:
-                    carried["number"] = np.int32(self._seen % common)
-                if _probe.PRODUCT in self.layout and "previous" not in carried:
-                    carried["previous"] = self._no_gradients()
-                (logs, rows, after), state = step(state, (data, carried))
-                carried.update(after)
+                    before["number"] = np.int32(self._seen % common)
+                if self._compares():
+                    before["previous"] = carried or self._no_gradients()
+                (logs, rows, after), state = step(state, (data, before))
+                carried[:] = after
+                self._calls = len(rows)
                 for row in rows:
                     self._note(row)
                 return logs, state
@@ -127,8 +132,15 @@ class BackendProbe(_probe.QueueProbe):
         ):
             super()._make_train_function()
 
+    def _compares(self) -> bool:
+        """Whether the coming step needs the last gradients, or the next one."""
+        period = self.periods.get(_probe.PRODUCT, 0)
+        if self._calls > 1:  # Of the optimizer, in a step.
+            return bool(period)
+        return bool(period) and (self._seen + 1) % period < 2
+
     def _no_gradients(self) -> list:
-        """What came before the first step: its product is NaN."""
+        """What comes before the first step: its product is NaN."""
         return [
             np.full(v.shape, np.nan, "float32")
             for v in _compat.optimizer_targets(self.optimizer)

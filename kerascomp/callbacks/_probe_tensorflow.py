@@ -106,11 +106,19 @@ class BackendProbe(_probe.Probe):
             gradients = _sum_over_replicas(gradients)
         return self._call(gradients, variables)
 
+    # What is read here is read only where it is wanted; see `_weights_before`.
+
     def _weight(self, call: _probe.Call) -> Any:
-        # Read here, and so only where it is wanted; see `_weights_before`.
         return self._norms(
             [_probe.native(v).read_value() for v in call.variables]
         )
+
+    def _product(self, call: _probe.Call) -> Any:
+        call.previous = [v.read_value() for v in self._previous]
+        return super()._product(call)
+
+    def _before(self, call: _probe.Call) -> Any:
+        return self._norms([v.read_value() for v in self._previous])
 
     def _due(self, width: int) -> Any:
         """Whether this step is measured; None if all are."""
@@ -118,44 +126,54 @@ class BackendProbe(_probe.Probe):
             self._allocate(width)
         return self._is_step(self.period)
 
-    def _is_step(self, period: int) -> Any:
+    def _is_step(self, period: int, ahead: int = 0) -> Any:
         # A replica cannot sum over all of them within a condition.
         if period == 1 or self._replicas > 1:
             return None
-        return tf.equal(self._count.read_value() % period, 0)
+        return tf.equal((self._count.read_value() + ahead) % period, 0)
 
     def _blocks_before(self, call: _probe.Call, due: Any) -> tuple[list, list]:
         """Returns the blocks without the updates, and the weights for those."""
-        if _probe.PRODUCT in self.layout:
-            call.previous = self._gradients_before(call)
+        keeps = _probe.PRODUCT in self.layout
+        if keeps and not self._previous:
+            self._previous = self._no_gradients(call)
         count = len(self.layout) - (_probe.UPDATE in self.layout)
         blocks = self._if(due, lambda: self._rows_before(call), count)
-        if _probe.PRODUCT in self.layout:
+        if keeps:
             with tf.control_dependencies(blocks):
-                for variable, gradient in zip(
-                    self._previous, call.dense, strict=True
-                ):
-                    variable.assign(
-                        tf.zeros_like(variable)
-                        if gradient is None
-                        else gradient
-                    )
+                self._keep(call, self._keeps())
         if _probe.UPDATE not in self.layout:
             return blocks, []
         due = self._is_step(self.periods[_probe.UPDATE])
         return blocks, self._weights_before(call, due)
 
-    def _gradients_before(self, call: _probe.Call) -> list:
-        if not self._previous:
-            with tf.init_scope():
-                self._previous = [
-                    tf.Variable(
-                        tf.fill(tuple(v.shape), np.float32("nan")),
-                        trainable=False,
-                    )
-                    for v in call.variables
-                ]
-        return [variable.read_value() for variable in self._previous]
+    def _no_gradients(self, call: _probe.Call) -> list:
+        """What comes before the first step: its product is NaN."""
+        with tf.init_scope():
+            return [
+                tf.Variable(
+                    tf.fill(tuple(v.shape), np.float32("nan")),
+                    trainable=False,
+                )
+                for v in call.variables
+            ]
+
+    def _keep(self, call: _probe.Call, due: Any) -> None:
+        """Keeps the gradients for the next step, where it wants them."""
+
+        def assign() -> tf.Tensor:
+            for variable, gradient in zip(
+                self._previous, call.dense, strict=True
+            ):
+                variable.assign(
+                    tf.zeros_like(variable) if gradient is None else gradient
+                )
+            return tf.constant(True)
+
+        if due is None:
+            assign()
+        else:
+            tf.cond(due, assign, lambda: tf.constant(False))
 
     def _weights_before(self, call: _probe.Call, due: Any) -> list:
         """Returns the weights. TensorFlow copies what is read when it writes.

@@ -23,8 +23,7 @@ class BackendProbe(_probe.QueueProbe):
         def apply(grads: Any, trainable_variables: Any = None) -> Any:
             if not len(grads):
                 return original(grads, trainable_variables)
-            wants_next = _probe.PRODUCT in self.layout
-            if not (self._is_due or wants_next):
+            if not (self._is_due or self._keeps_gradients()):
                 self._note(None)
                 return original(grads, trainable_variables)
             with torch.no_grad():
@@ -46,16 +45,17 @@ class BackendProbe(_probe.QueueProbe):
         call = self._call(gradients, variables)
         call.weights = [_probe.native(v) for v in call.variables]
         self._device = call.weights[0].device
-        if _probe.PRODUCT in self.layout:
+        call.previous, self._previous = self._previous, []
+        if self._keeps_gradients():
             # Nobody writes into gradients: the next step makes new ones.
-            call.previous = self._previous or [
-                torch.full_like(w, torch.nan) for w in call.weights
-            ]
             self._previous = [
                 torch.zeros_like(w) if g is None else g
                 for g, w in zip(call.dense, call.weights, strict=True)
             ]
         return call
+
+    def _keeps_gradients(self) -> bool:
+        return _probe.PRODUCT in self.layout and self._keeps()
 
     def _copies(self, call: _probe.Call) -> list:
         period = self.periods.get(_probe.UPDATE)
@@ -63,8 +63,8 @@ class BackendProbe(_probe.QueueProbe):
             return [w.detach().clone() for w in call.weights]
         return []
 
-    def _is_step(self, period: int) -> bool:
-        return self._seen % period == 0
+    def _is_step(self, period: int, ahead: int = 0) -> bool:
+        return (self._seen + ahead) % period == 0
 
     def _if(self, due: Any, compute: Callable[[], list], count: int) -> list:
         if due is None or due:
