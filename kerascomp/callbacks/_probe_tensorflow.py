@@ -93,8 +93,7 @@ class BackendProbe(_probe.Probe):
             blocks, old = self._blocks_before(call, due)
             result = original(grads, trainable_variables)
             if old:
-                new = [_probe.native(v).read_value() for v in call.variables]
-                rows = lambda: self._rows_after(old, new)[0]
+                rows = lambda: self._rows_after(old, self._weights(call))[0]
                 blocks.append(self._at(_probe.UPDATE, rows))
             self._write(tf.concat(blocks, 0))
             return result
@@ -108,10 +107,11 @@ class BackendProbe(_probe.Probe):
 
     # What is read here is read only where it is wanted; see `_weights_before`.
 
+    def _weights(self, call: _probe.Call) -> list:
+        return [_probe.native(v).read_value() for v in call.variables]
+
     def _weight(self, call: _probe.Call) -> Any:
-        return self._norms(
-            [_probe.native(v).read_value() for v in call.variables]
-        )
+        return self._norms(self._weights(call))
 
     def _product(self, call: _probe.Call) -> Any:
         call.previous = [v.read_value() for v in self._previous]
@@ -180,14 +180,12 @@ class BackendProbe(_probe.Probe):
 
         So they are read only if they are needed.
         """
-        variables = [_probe.native(v) for v in call.variables]
-        read = lambda: [v.read_value() for v in variables]
         if due is None or self.model.jit_compile:  # XLA has no open shapes.
-            return read()
+            return self._weights(call)
         none = lambda: [
-            tf.zeros([0] * len(v.shape), v.dtype) for v in variables
+            tf.zeros([0] * len(v.shape), v.dtype) for v in call.variables
         ]
-        return tf.cond(due, read, none)
+        return tf.cond(due, lambda: self._weights(call), none)
 
     def _if(self, due: Any, compute: Callable[[], list], count: int) -> list:
         """Returns blocks, computed where they are due."""
