@@ -99,6 +99,19 @@ def learning_rate_variable(optimizer: Any) -> Any:
     return rate if isinstance(rate, keras.Variable) else None
 
 
+def multiply_no_nan(x: Any, factor: Any) -> Any:
+    """Returns `x * factor`, 0 where the factor is 0, be `x` infinite or NaN.
+
+    TensorFlow does in one pass what takes it two and a mask with `ops.where`.
+    """
+    if backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.math.multiply_no_nan(x, factor)
+    product = keras.ops.multiply(x, factor)
+    return keras.ops.where(factor == 0, keras.ops.zeros_like(product), product)
+
+
 class BeforeExecution:
     """Has something done right before `fit` runs `model.train_function`.
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kerascomp import _validation
+from kerascomp import _compat, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
 
@@ -87,11 +87,11 @@ class DropPath(keras.layers.Layer):
         # One draw per sample, broadcast over all other axes.
         shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
         keep = keras.random.uniform(shape, seed=self.seed_generator) >= rate
-        kept = inputs
+        factor = ops.cast(keep, inputs.dtype)
         if not self.scale_at_inference:
-            kept = inputs * ops.cast(1 / (1 - rate), inputs.dtype)
-        # Not `*`: a dropped branch may be infinite, and 0 * inf is NaN.
-        return ops.where(keep, kept, ops.zeros_like(inputs))
+            factor = factor * ops.cast(1 / (1 - rate), inputs.dtype)
+        # A dropped branch may be infinite.
+        return _compat.multiply_no_nan(inputs, factor)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

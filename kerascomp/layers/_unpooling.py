@@ -139,6 +139,9 @@ class MaxPoolingWithIndices2D(_Windows2D):
         axes = _spatial.image_axes(self.data_format)
         shape = ops.shape(values)
         lengths = [shape[axis] for axis in axes]
+        whole = all(isinstance(length, int) for length in lengths)
+        if whole and self.padding == "valid" and self._strides == self._pool:
+            return self._disjoint(values, lengths)
         indices = ops.reshape(
             ops.arange(lengths[0] * lengths[1], dtype="int32"),
             _spatial.replaced((1,) * 4, axes, lengths),
@@ -150,6 +153,54 @@ class MaxPoolingWithIndices2D(_Windows2D):
                 values, indices, place, lengths[place], counts[place]
             )
         return [values, indices]
+
+    def _disjoint(self, values: Any, lengths: list) -> list:
+        """Pools windows that do not overlap.
+
+        They are axes of the image in another shape, which takes a quarter of
+        the time that slices with strides take, forward and backward.
+        """
+        axes, counts = _spatial.image_axes(self.data_format), []
+        for axis, length, pool in zip(axes, lengths, self._pool, strict=True):
+            counts.append(length // pool)
+            if length % pool:
+                values = _spatial.sliced(values, axis, 0, counts[-1] * pool)
+        rows, columns = axes
+        shape = ops.shape(values)
+        height, width = self._pool
+        windows = ops.reshape(
+            values,
+            (*shape[:rows], counts[0], height, counts[1], width)
+            + tuple(shape[columns + 1 :]),
+        )
+        pixels = [
+            pixel
+            for row in ops.unstack(windows, height, axis=rows + 1)
+            for pixel in ops.unstack(row, width, axis=columns + 1)
+        ]
+        best, places = pixels[0], ops.zeros_like(pixels[0], dtype="int32")
+        for place, value in enumerate(pixels[1:], 1):
+            better = ops.logical_or(value > best, ops.isnan(value))
+            best = ops.where(better, value, best)
+            places = ops.where(better, place, places)
+        return [best, self._index(places, counts, lengths[1])]
+
+    def _index(self, places: Any, counts: list, width: int) -> Any:
+        """Returns the place in the image, of places in disjoint windows."""
+        axes = _spatial.image_axes(self.data_format)
+        first = 0
+        for axis, count, size in zip(
+            axes,
+            counts,
+            (self._pool[0] * width, self._pool[1]),
+            strict=True,
+        ):
+            starts = size * ops.arange(count, dtype="int32")
+            first = first + ops.reshape(
+                starts, _spatial.replaced((1,) * 4, [axis], [count])
+            )
+        row = places // self._pool[1]
+        return first + places + (width - self._pool[1]) * row
 
     def _reduce(
         self, values: Any, indices: Any, place: int, length: Any, count: Any
