@@ -47,6 +47,21 @@ def direct_blur(x):
     return ops.depthwise_conv(x, kernel, strides=2)
 
 
+def direct_unpooling(x, places):
+    """As a scatter to the flat image, without a sum over equal places."""
+    batch, height, width, channels = x.shape
+    samples = ops.reshape(ops.arange(batch, dtype="int32"), (-1, 1, 1, 1))
+    places = (samples * 4 * height * width + places) * channels
+    places = places + ops.arange(channels, dtype="int32")
+    size = batch * 4 * height * width * channels
+    x, places = ops.reshape(x, (-1,)), ops.reshape(places, (-1,))
+    if keras.backend.backend() == "torch":  # Keras scatters by a loop there.
+        flat = ops.segment_sum(x, places, size)
+    else:
+        flat = ops.scatter(places[:, None], x, (size,))
+    return ops.reshape(flat, (batch, 2 * height, 2 * width, channels))
+
+
 def direct_mean(x):
     """By powers, which overflow."""
     powers = ops.mean(ops.maximum(x, 1e-6) ** 3.0, axis=(1, 2))
@@ -62,9 +77,9 @@ layer_row(
 )
 layer_row(
     "MaxUnpooling2D, 32 x 16 x 16 x 64",
-    "UpSampling2D",
+    "scatter to flat places",
     kc.layers.MaxUnpooling2D(),
-    lambda x, _: keras.layers.UpSampling2D()(x),
+    direct_unpooling,
     POOLED,
     PLACES,
 )

@@ -312,12 +312,11 @@ class BlurPooling2D(keras.layers.Layer):
         before, after = last // 2, last - last // 2
         x = _mirrored(x, axis, length, before, after)
         count = -(-length // stride)
-        total: Any = 0
-        for offset in range(self.kernel_size):
-            weight = math.comb(last, offset) / 2**last
-            part = _spatial.strided(x, axis, offset, count, stride)
-            total = total + weight * part
-        return total
+        parts = _spatial.shifted(x, axis, self.kernel_size, count, stride)
+        return sum(
+            math.comb(last, offset) / 2**last * part
+            for offset, part in enumerate(parts)
+        )
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         axes = _spatial.image_axes(self.data_format)

@@ -405,8 +405,7 @@ class MaxUnpooling2D(_Windows2D):
 
 def _sums(values: Any, places: Any, size: Any) -> Any:
     """Adds up what goes to the same place."""
-    # One place more: Keras takes a size of 0 for none given on torch.
-    sums = _compat.segment_sum(
-        ops.reshape(values, (-1,)), ops.reshape(places, (-1,)), size + 1
-    )
-    return sums[:-1]
+    values = ops.reshape(values, (-1,))
+    if isinstance(size, int) and not size:
+        return values  # Keras takes a size of 0 for none given on torch.
+    return _compat.segment_sum(values, ops.reshape(places, (-1,)), size)
