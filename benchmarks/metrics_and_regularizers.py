@@ -8,6 +8,7 @@ are NaN; those of regularizers overflow where squares of weights do.
 """
 
 import components
+import keras
 import numpy as np
 from components import labels, normal, ops, row
 
@@ -16,18 +17,23 @@ import kerascomp as kc
 OTHERS = len(components.ROWS)
 
 
-def metric_row(name, metric, arrays, direct):
+def metric_row(name, metric, arrays, direct, peer="direct formula, one batch"):
     """Registers an update and a result, beside a formula for one batch."""
+    row(name, peer, backward=False)(
+        lambda: (list(arrays()), updated(metric), direct)
+    )
 
-    def make():
-        def ours(x, y):
-            state = [v.value for v in metric.variables]
-            state = metric.stateless_update_state(state, y, x)
-            return metric.stateless_result(state)
 
-        return list(arrays()), ours, direct
+def updated(metric, arrange=lambda x, y: (x, y)):
+    """Returns a function of predictions and labels: an update and a result."""
 
-    row(name, "direct formula, one batch", backward=False)(make)
+    def result(x, y):
+        x, y = arrange(x, y)
+        state = [v.value for v in metric.variables]
+        state = metric.stateless_update_state(state, y, x)
+        return metric.stateless_result(state)
+
+    return result
 
 
 def shares():
@@ -107,13 +113,21 @@ metric_row(
     "BrierScore, 65,536 x 10",
     kc.metrics.BrierScore(),
     shares,
-    lambda x, y: ops.mean(ops.sum((x - ops.one_hot(y, 10)) ** 2, axis=-1)),
+    updated(
+        keras.metrics.MeanSquaredError(),
+        lambda x, y: (x, ops.one_hot(y, 10)),
+    ),
+    "Keras' MeanSquaredError",
 )
 metric_row(
     "StreamingPearsonCorrelation, 65,536",
     kc.metrics.StreamingPearsonCorrelation(),
     lambda: column(65536),
-    direct_pearson,
+    # Which averages over rows.
+    updated(
+        keras.metrics.PearsonCorrelation(), lambda x, y: (x[None], y[None])
+    ),
+    "Keras' PearsonCorrelation",
 )
 metric_row(
     "SpearmanCorrelation, 16,384",

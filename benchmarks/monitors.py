@@ -252,10 +252,10 @@ class Turns:
 
         current = []
 
-        def begin_epoch(epoch, logs):
+        def begin_epoch(epoch, _):
             current[:] = [epoch]
 
-        def begin_batch(batch, logs):
+        def begin_batch(batch, _):
             if batch % self._steps == 0:
                 if batch:
                     self._pass_on(current[0], arm)

@@ -99,6 +99,16 @@ def learning_rate_variable(optimizer: Any) -> Any:
     return rate if isinstance(rate, keras.Variable) else None
 
 
+def magnitude(x: Any) -> Any:
+    """Returns the absolute value, with the gradient 0 at 0.
+
+    That of `ops.abs` is 1 there on JAX.
+    """
+    if backend() == "jax":
+        x = keras.ops.where(x == 0, keras.ops.zeros_like(x), x)
+    return keras.ops.abs(x)
+
+
 def multiply_no_nan(x: Any, factor: Any) -> Any:
     """Returns `x * factor`, 0 where the factor is 0, be `x` infinite or NaN.
 

@@ -41,14 +41,6 @@ def safe_sqrt(x: Any) -> Any:
     return ops.sqrt(ops.maximum(x, 2.0**-120)) - 2.0**-60
 
 
-def magnitude(x: Any) -> Any:
-    """Returns the absolute value, with the gradient 0 at 0.
-
-    That of `ops.abs` is 1 there on JAX.
-    """
-    return x * ops.stop_gradient(ops.sign(x))
-
-
 def length(x: Any, keepdims: bool = False) -> Any:
     """Returns the Euclidean length along the last axis, gradient 0 at 0."""
     return safe_sqrt(ops.sum(ops.square(x), axis=-1, keepdims=keepdims))

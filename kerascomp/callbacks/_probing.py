@@ -9,6 +9,7 @@ import numpy as np
 from kerascomp import _compat, _validation
 from kerascomp.callbacks import _probe, _record
 
+
 class ProbeRecorder(_record.Recorder):
     """A recorder of what the gradient probe measures.
 

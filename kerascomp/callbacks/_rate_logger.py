@@ -69,6 +69,16 @@ class LearningRateLogger(_record.Recorder):
         self.every = every
         self._start_record()
 
+    def _start_record(self) -> None:
+        self._seen = 0  # How many steps are over,
+        self._epoch_start = 0  # and how many were when the epoch began.
+        self._due: int | None = None  # The first step of an execution to come.
+        self._steps: list[int] = []
+        # Executions whose rates wait on the device: their first steps.
+        self._waiting: list[int] = []
+        self._sources: dict[str, _Source] = {}
+        self._before: _compat.BeforeExecution | None = None
+
     def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin()
         self._close()
@@ -121,16 +131,6 @@ class LearningRateLogger(_record.Recorder):
             (rates,) = rates.values() or [np.zeros(0, "float32")]
         return {"step": steps[due], _KEY: rates}
 
-    def _start_record(self) -> None:
-        self._seen = 0  # How many steps are over,
-        self._epoch_start = 0  # and how many were when the epoch began.
-        self._due: int | None = None  # The first step of an execution to come.
-        self._steps: list[int] = []
-        # Executions whose rates wait on the device: their first steps.
-        self._waiting: list[int] = []
-        self._sources: dict[str, _Source] = {}
-        self._before: Any = None
-
     def _note(self, *arguments: Any) -> tuple:
         """Copies what the rates of an execution depend on, right before it."""
         # After an interrupted `fit`, another one may still come through here.
@@ -155,7 +155,7 @@ class LearningRateLogger(_record.Recorder):
             self._steps += range(first, first + length)
         del self._waiting[:over]
         for source in self._sources.values():
-            source.settle(lengths)
+            source.settle(lengths.tolist())
 
     def _close(self) -> None:
         if self._before is not None:

@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from kerascomp import _geometry, _numerics
+from kerascomp import _compat, _geometry, _numerics
 from kerascomp._compat import keras
 from kerascomp.distances._rows import Function, _between_rows
 
@@ -129,7 +129,7 @@ def total_variation(p: Any, q: Any) -> Any:
         Levin & Peres, 2017, [Markov chains and mixing
         times](https://pages.uoregon.edu/dlevin/MARKOV/), proposition 4.2.
     """
-    return ops.sum(_geometry.magnitude(p - q), axis=-1) / 2
+    return ops.sum(_compat.magnitude(p - q), axis=-1) / 2
 
 
 @_between_distributions

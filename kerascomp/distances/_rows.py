@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from kerascomp import _geometry, _numerics, _validation
+from kerascomp import _compat, _geometry, _numerics, _validation
 from kerascomp._compat import keras
 
 ops = keras.ops
@@ -105,7 +105,7 @@ def manhattan(x: Any, y: Any) -> Any:
         >>> float(manhattan(np.array([1.0, 2.0]), np.array([4.0, 6.0])))
         7.0
     """
-    return ops.sum(_geometry.magnitude(x - y), axis=-1)
+    return ops.sum(_compat.magnitude(x - y), axis=-1)
 
 
 @_between_rows
@@ -123,7 +123,7 @@ def chebyshev(x: Any, y: Any) -> Any:
         >>> float(chebyshev(np.array([1.0, 2.0]), np.array([4.0, 6.0])))
         4.0
     """
-    return ops.amax(_geometry.magnitude(x - y), axis=-1)
+    return ops.amax(_compat.magnitude(x - y), axis=-1)
 
 
 @_between_rows
@@ -150,7 +150,7 @@ def minkowski(x: Any, y: Any, p: float) -> Any:
         4.4979
     """
     _validation.in_interval("p", p, "[1, inf)")
-    size = _geometry.magnitude(x - y)
+    size = _compat.magnitude(x - y)
     # Divided by the largest, no power overflows. The scale cancels out, so
     # that it needs no gradient.
     scale = ops.stop_gradient(ops.amax(size, axis=-1, keepdims=True))
@@ -302,8 +302,8 @@ def bray_curtis(x: Any, y: Any) -> Any:
         >>> float(bray_curtis(x, y))  # (3 + 1) / (5 + 3)
         0.5
     """
-    total = ops.sum(_geometry.magnitude(x + y), axis=-1)
-    return _geometry.ratio(ops.sum(_geometry.magnitude(x - y), axis=-1), total)
+    total = ops.sum(_compat.magnitude(x + y), axis=-1)
+    return _geometry.ratio(ops.sum(_compat.magnitude(x - y), axis=-1), total)
 
 
 @_between_rows
@@ -324,8 +324,8 @@ def canberra(x: Any, y: Any) -> Any:
         >>> float(canberra(x, y))
         0.5
     """
-    size = _geometry.magnitude(x) + _geometry.magnitude(y)
-    return ops.sum(_geometry.ratio(_geometry.magnitude(x - y), size), axis=-1)
+    size = _compat.magnitude(x) + _compat.magnitude(y)
+    return ops.sum(_geometry.ratio(_compat.magnitude(x - y), size), axis=-1)
 
 
 def centered(x: Any) -> Any:

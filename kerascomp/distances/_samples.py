@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kerascomp import _geometry, _validation
+from kerascomp import _compat, _geometry, _validation
 from kerascomp._compat import keras
 from kerascomp.distances._pairwise import pairwise
 
@@ -62,7 +62,7 @@ def wasserstein_1d(
     places = ops.take_along_axis(places, order, axis=-1)
     shares = ops.take_along_axis(shares, order, axis=-1)
     # How far the distribution functions are apart, right of each place.
-    apart = _geometry.magnitude(ops.cumsum(shares, axis=-1))[..., :-1]
+    apart = _compat.magnitude(ops.cumsum(shares, axis=-1))[..., :-1]
     width = places[..., 1:] - places[..., :-1]
     return ops.cast(ops.sum(apart * width, axis=-1), dtype)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kerascomp import _geometry, _validation
+from kerascomp import _compat, _geometry, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
 from kerascomp.layers import _channels, _scheduled
@@ -113,7 +113,7 @@ class FilterResponseNormalization(keras.layers.Layer):
             square = ops.mean(square, axis=axes, keepdims=True)
         square = square + self.epsilon
         if self.learned_epsilon:
-            offset = _geometry.magnitude(ops.convert_to_tensor(self.offset))
+            offset = _compat.magnitude(ops.convert_to_tensor(self.offset))
             square = square + _channels.along(offset, self.axis, x)
         scale = ops.rsqrt(square) * _channels.along(self.gamma, self.axis, x)
         outputs = x * scale + _channels.along(self.beta, self.axis, x)

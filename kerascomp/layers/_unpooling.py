@@ -170,8 +170,11 @@ class MaxPoolingWithIndices2D(_Windows2D):
         height, width = self._pool
         windows = ops.reshape(
             values,
-            (*shape[:rows], counts[0], height, counts[1], width)
-            + tuple(shape[columns + 1 :]),
+            (
+                *shape[:rows],
+                *(counts[0], height, counts[1], width),
+                *shape[columns + 1 :],
+            ),
         )
         pixels = [
             pixel

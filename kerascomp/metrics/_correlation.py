@@ -9,7 +9,6 @@ from kerascomp.metrics._base import (
     Metric,
     check_same_shape,
     quotient,
-    weighted,
     without_nan,
 )
 from kerascomp.metrics._buffer import DEFAULT_CAPACITY, Buffer, weight_around
@@ -33,16 +32,27 @@ class PairMetric(Metric):
         )
         weights = self.weights_of(predicted, y_pred, sample_weight)
         check_same_shape(y_true, predicted)
-        pairs = ops.stack([y_true, predicted], axis=-1)
-        pairs, weights = (
-            ops.reshape(pairs, (-1, 2)),
-            ops.reshape(weights, (-1,)),
+        true, found, weights = (
+            ops.reshape(each, (-1,)) for each in (y_true, predicted, weights)
         )
-        self.add(pairs, without_nan(pairs, weights))
+        weights = without_nan(true, without_nan(found, weights))
+        self.add(true, found, weights)
 
-    def add(self, pairs: Any, weights: Any) -> None:
-        """Adds `(samples, 2)` numbers with `(samples,)` weights."""
+    def add(self, true: Any, found: Any, weights: Any) -> None:
+        """Adds labels, predictions and weights, each `(samples,)`."""
         raise NotImplementedError
+
+
+class RankMetric(PairMetric):
+    """A number of pairs that needs all of them.
+
+    They are in its `buffer`.
+    """
+
+    buffer: Buffer
+
+    def add(self, true: Any, found: Any, weights: Any) -> None:
+        self.buffer.keep(ops.stack([true, found], axis=-1), weights)
 
 
 @component(since="0.1")
@@ -104,13 +114,14 @@ class StreamingPearsonCorrelation(PairMetric):
         # Of labels and predictions, and of the two with each other.
         self.products = self.add_state("products", 3)
 
-    def add(self, pairs: Any, weights: Any) -> None:
-        weight, mean, products = moments(pairs, weights)
+    def add(self, true: Any, found: Any, weights: Any) -> None:
+        weight, mean, products = moments(true, found, weights)
         total = self.weight + weight
         share = ops.divide_no_nan(weight, total)
         step = mean - self.mean
         self.products.assign_add(
-            products + self.weight * share * _products(step)
+            products
+            + self.weight * share * ops.stack(_squares(step[0], step[1]))
         )
         self.mean.assign_add(share * step)
         self.weight.assign(total)
@@ -120,25 +131,37 @@ class StreamingPearsonCorrelation(PairMetric):
         return self.output(value)
 
 
-def moments(pairs: Any, weights: Any) -> tuple[Any, Any, Any]:
-    """Returns the weight, the mean, and the products of the deviations."""
-    weights = weights[:, None]
-    counted = ops.where(weights == 0, -float("inf"), pairs)
-    # Around one of the values, so that constants have deviations of exactly 0.
-    lowest = ops.zeros((1, 2), dtype=counted.dtype) - float("inf")
-    center = ops.max(ops.concatenate([lowest, counted]), axis=0)
-    center = ops.where(center == -float("inf"), 0.0, center)
-    deviations = ops.where(weights == 0, 0.0, pairs - center)
+def moments(x: Any, y: Any, weights: Any) -> tuple[Any, Any, Any]:
+    """Returns the weight, the means, and the products of the deviations.
+
+    Args:
+        x: `(samples,)`.
+        y: `(samples,)`.
+        weights: `(samples,)`. What has weight 0 may be anything.
+    """
     total = ops.sum(weights)
-    mean = ops.divide_no_nan(ops.sum(weighted(deviations, weights), 0), total)
-    deviations = ops.where(weights == 0, 0.0, deviations - mean)
-    products = ops.sum(weights * _products(deviations), axis=0)
-    return total, center + mean, products
+    ends = [_deviations(each, weights, total) for each in (x, y)]
+    means, (x, y) = zip(*ends, strict=True)
+    products = ops.stack([ops.sum(weights * p) for p in _squares(x, y)])
+    return total, ops.stack(means), products
 
 
-def _products(pairs: Any) -> Any:
-    x, y = pairs[..., 0], pairs[..., 1]
-    return ops.stack([x * x, y * y, x * y], axis=-1)
+def _deviations(x: Any, weights: Any, total: Any) -> tuple[Any, Any]:
+    """Returns the mean, and what differs from it, 0 at weight 0."""
+    counted = weights != 0
+    # Around one of the values, so that constants have deviations of exactly 0.
+    lowest = ops.zeros((1,), dtype=x.dtype) - float("inf")
+    center = ops.max(
+        ops.concatenate([lowest, ops.where(counted, x, -float("inf"))])
+    )
+    center = ops.where(center == -float("inf"), 0.0, center)
+    deviations = ops.where(counted, x - center, 0.0)
+    mean = ops.divide_no_nan(ops.sum(deviations * weights), total)
+    return center + mean, ops.where(counted, deviations - mean, 0.0)
+
+
+def _squares(x: Any, y: Any) -> tuple[Any, Any, Any]:
+    return x * x, y * y, x * y
 
 
 def correlation(products: Any, weight: Any) -> Any:
@@ -150,7 +173,7 @@ def correlation(products: Any, weight: Any) -> Any:
 
 
 @component(since="0.1")
-class SpearmanCorrelation(PairMetric):
+class SpearmanCorrelation(RankMetric):
     """Correlates the ranks of labels and predictions.
 
     Use it where only the order matters, as for scores that sort candidates:
@@ -208,18 +231,14 @@ class SpearmanCorrelation(PairMetric):
         self.capacity = capacity
         self.buffer = Buffer(self, capacity, width=2)
 
-    def add(self, pairs: Any, weights: Any) -> None:
-        self.buffer.keep(pairs, weights)
-
     def result(self) -> Any:
         weights = ops.convert_to_tensor(self.buffer.weights)
-        ranks = []
-        for column in (0, 1):
-            values = ops.convert_to_tensor(self.buffer.rows)[:, column]
-            below, at = weight_around(values, weights)
-            # Less the 1/2 that all ranks have.
-            ranks.append(below + at / 2)
-        weight, _, products = moments(ops.stack(ranks, axis=-1), weights)
+        values = ops.convert_to_tensor(self.buffer.rows)
+        weight, _, products = moments(
+            _ranks(values[:, 0], weights),
+            _ranks(values[:, 1], weights),
+            weights,
+        )
         value = correlation(products, weight)
         return self.output(self.buffer.or_nan(value))
 
@@ -227,8 +246,14 @@ class SpearmanCorrelation(PairMetric):
         return {**super().get_config(), "capacity": self.capacity}
 
 
+def _ranks(values: Any, weights: Any) -> Any:
+    """Returns the ranks, less the 1/2 that all have."""
+    below, at = weight_around(values, weights)
+    return below + at / 2
+
+
 @component(since="0.1")
-class KendallTau(PairMetric):
+class KendallTau(RankMetric):
     """Counts how much more often pairs are ordered alike than unlike.
 
     Use it where only the order matters and its value should have a plain
@@ -302,9 +327,9 @@ class KendallTau(PairMetric):
         # Agreement, untied in x, untied in y, distinct x, distinct y.
         self.counts = self.add_state("counts", 5)
 
-    def add(self, pairs: Any, weights: Any) -> None:
+    def add(self, true: Any, found: Any, weights: Any) -> None:
         first = ops.cast(self.buffer.count, "int32")
-        self.buffer.keep(pairs, weights)
+        super().add(true, found, weights)
         rows = ops.convert_to_tensor(self.buffer.rows)
         kept = ops.convert_to_tensor(self.buffer.weights)
 

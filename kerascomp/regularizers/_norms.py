@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kerascomp import _geometry, _validation
+from kerascomp import _compat, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
 
@@ -51,7 +51,7 @@ class ScaledL1(keras.regularizers.Regularizer):
         self.num_samples = num_samples
 
     def __call__(self, x: Any) -> Any:
-        total = ops.sum(_geometry.magnitude(ops.convert_to_tensor(x)))
+        total = ops.sum(_compat.magnitude(ops.convert_to_tensor(x)))
         return self.factor / (2 * self.num_samples) * total
 
     def get_config(self) -> dict[str, Any]:

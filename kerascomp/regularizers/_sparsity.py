@@ -1,9 +1,10 @@
 """Penalties that make weights exactly or nearly zero, alone or in groups."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from kerascomp import _geometry, _validation
+from kerascomp import _compat, _geometry, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
 from kerascomp.regularizers import _matrix
@@ -125,7 +126,7 @@ class SparseGroupLasso(keras.regularizers.Regularizer):
     def __call__(self, x: Any) -> Any:
         weight = _matrix.wide(x)
         groups = (1 - self.l1_fraction) * _group_norms(weight, self.axis)
-        single = self.l1_fraction * ops.sum(_geometry.magnitude(weight))
+        single = self.l1_fraction * ops.sum(_compat.magnitude(weight))
         return ops.cast(self.factor * (groups + single), x.dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -183,11 +184,13 @@ class Hoyer(keras.regularizers.Regularizer):
 
     def __call__(self, x: Any) -> Any:
         weight = _matrix.wide(x)
-        # The ratio is the same for the scaled weights, whose squares sum to 1
-        # or more, or to 0.
-        weight = weight / _matrix.scale_of(weight)
-        squares = ops.maximum(ops.sum(ops.square(weight)), 0.5)
-        total = ops.sum(_geometry.magnitude(weight))
+        total = ops.sum(_compat.magnitude(weight))
+        # The ratio is the same for weights of the mean size 1, whose squares
+        # sum to their number or more, or to 0.
+        scale = ops.stop_gradient(total) / max(math.prod(x.shape), 1)
+        scale = ops.where(scale > 0, scale, ops.ones_like(scale))
+        total = total / scale
+        squares = ops.maximum(ops.sum(ops.square(weight / scale)), 0.5)
         value = (
             ops.square(total) / squares
             if self.square
@@ -225,7 +228,7 @@ def _group_norms(x: Any, axis: int | Sequence[int]) -> Any:
     numbering = {a % rank for a in several}
     inside = tuple(a for a in range(rank) if a not in numbering)
     if not inside:
-        return ops.sum(_geometry.magnitude(x))
+        return ops.sum(_compat.magnitude(x))
     size = 1
     for a in inside:
         size *= x.shape[a]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kerascomp import _geometry, _validation
+from kerascomp import _compat, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
 from kerascomp.regularizers import _matrix
@@ -204,7 +204,7 @@ class SoftOrthogonality(keras.regularizers.Regularizer):
             return smaller + max(columns - rows, 0)
         residual = _minus_identity(matrix)
         if self.variant == "mutual_coherence":
-            return ops.max(_geometry.magnitude(residual))
+            return ops.max(_compat.magnitude(residual))
         return _matrix.spectral_norm(residual, self.num_iterations)
 
     def get_config(self) -> dict[str, Any]:
