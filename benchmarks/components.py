@@ -267,19 +267,30 @@ def _cos_face():
 
 
 def direct_giou(x, y):
-    """GIoU as everyone writes it."""
-    left = ops.maximum(x[..., :2], y[..., :2])
-    right = ops.minimum(x[..., 2:], y[..., 2:])
-    shared = ops.prod(ops.maximum(right - left, 0.0), axis=-1)
-    areas = [ops.prod(b[..., 2:] - b[..., :2], axis=-1) for b in (x, y)]
-    union = sum(areas) - shared
-    low = ops.minimum(x[..., :2], y[..., :2])
-    high = ops.maximum(x[..., 2:], y[..., 2:])
-    around = ops.prod(high - low, axis=-1)
-    return ops.mean(1 - shared / union + (around - union) / around)
+    """GIoU as in TensorFlow Addons, whose quotients 0 / 0 are 0, too."""
+
+    def area(low, high):
+        sides = [
+            ops.maximum(h - a, 0.0) for a, h in zip(low, high, strict=True)
+        ]
+        return sides[0] * sides[1]
+
+    a, b = ([each[..., n] for n in range(4)] for each in (x, y))
+    lows = [
+        [f(p, q) for p, q in zip(a[:2], b[:2], strict=True)]
+        for f in (ops.maximum, ops.minimum)
+    ]
+    highs = [
+        [f(p, q) for p, q in zip(a[2:], b[2:], strict=True)]
+        for f in (ops.minimum, ops.maximum)
+    ]
+    shared, around = map(area, lows, highs)
+    union = area(a[:2], a[2:]) + area(b[:2], b[2:]) - shared
+    overlap = ops.divide_no_nan(shared, union)
+    return ops.mean(1 - overlap + ops.divide_no_nan(around - union, around))
 
 
-@row("GIoU, 65,536 boxes", "direct formula")
+@row("GIoU, 65,536 boxes", "as in TensorFlow Addons")
 def _giou():
     corner, size = normal(2, 65536, 2), np.abs(normal(2, 65536, 2)) + 0.1
     boxes = np.concatenate([corner, corner + size], axis=-1)

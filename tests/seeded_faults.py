@@ -123,8 +123,8 @@ FAULTS = [
         LAYERS,
         "DropPath",
         (
-            "inputs * ops.cast(1 / (1 - rate), inputs.dtype)",
-            'ops.cast(inputs, "float32") / (1 - rate)',
+            "multiply_no_nan(inputs, factor)",
+            'multiply_no_nan(ops.cast(inputs, "float32"), factor * 1.0)',
         ),
     ),
     Fault(
@@ -266,7 +266,7 @@ FAULTS = [
         "kept samples not scaled",
         LAYERS,
         "DropPath",
-        ("inputs * ops.cast(1 / (1 - rate), inputs.dtype)", "inputs"),
+        ("factor * ops.cast(1 / (1 - rate), inputs.dtype)", "factor"),
     ),
     Fault(
         "steps counted in half precision",
@@ -302,7 +302,7 @@ FAULTS = [
         CORRELATIONS,
         "StreamingPearsonCorrelation",
         (
-            "products + self.weight * share * _products(step)",
+            "products + self.weight * share * between",
             "products",
         ),
     ),

@@ -119,10 +119,8 @@ class StreamingPearsonCorrelation(PairMetric):
         total = self.weight + weight
         share = ops.divide_no_nan(weight, total)
         step = mean - self.mean
-        self.products.assign_add(
-            products
-            + self.weight * share * ops.stack(_squares(step[0], step[1]))
-        )
+        between = ops.stack(_squares(step[0], step[1]))
+        self.products.assign_add(products + self.weight * share * between)
         self.mean.assign_add(share * step)
         self.weight.assign(total)
 

@@ -27,7 +27,7 @@ CASES = [
     Case(lambda: callbacks.UpdateRatioMonitor(every=2, log_dir=FOLDER)),
     Case(
         lambda: callbacks.GradientNoiseScale(
-            batch_size=3, smoothing=0.5, seed=1, log_dir=FOLDER
+            batch_size=3, smoothing=0.5, seed=1, log_dir=FOLDER, every=2
         ),
     ),
 ]
