@@ -252,20 +252,22 @@ class Turns:
 
         current = []
 
-        def begin_epoch(epoch, _):
+        def begin_epoch(epoch, *_, **__):
             current[:] = [epoch]
 
-        def begin_batch(batch, _):
+        def begin_batch(batch, **_):
             if batch % self._steps == 0:
                 if batch:
+                    finish(callback._model)
                     self._pass_on(current[0], arm)
                 self._wait((current[0], batch, arm))
 
-        return keras.callbacks.LambdaCallback(
+        callback = keras.callbacks.LambdaCallback(
             on_epoch_begin=begin_epoch,
             on_train_batch_begin=begin_batch,
             on_epoch_end=lambda epoch, _: self._pass_on(epoch, arm),
         )
+        return callback
 
     def _wait(self, turn):
         with self._turn:
@@ -281,6 +283,17 @@ class Turns:
         with self._turn:
             self._queue.popleft()
             self._turn.notify_all()
+
+
+def finish(model):
+    """Waits for the steps that JAX has begun."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        # The lists are Keras' own, which JAX does not look into.
+        jax.block_until_ready([*map(list, model._jax_state.values())])
 
 
 def second_pass(model, x, y):

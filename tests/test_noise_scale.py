@@ -133,8 +133,8 @@ def test_some_pairs_are_those_of_all(every):
     others = [UpdateRatioMonitor(every=3), GradientFlowMonitor()]
     fitted(model, x, y, [monitor, *others], batch_size=BATCH, epochs=2)
     squares, traces, completing = pairs_by_hand(x, y, 1)
-    # At about 50 steps of an epoch; each epoch leaves out its last batch.
-    period = STEPS // 50 if every is None else every
+    # At about 20 steps of an epoch; each epoch leaves out its last batch.
+    period = STEPS // 20 if every is None else every
     completing = np.concatenate([completing, completing + STEPS])
     due = completing % period == 0
     history = monitor.history

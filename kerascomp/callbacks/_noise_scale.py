@@ -49,7 +49,7 @@ class GradientNoiseScale(_probing.ProbeRecorder):
         seed: Seed of the bootstrap in `interval`.
         every: At every how many steps a pair is completed. With 1, the second
             gradient of each pair is the first one of the next. None for about
-            50 times an epoch. With accumulation, every update is one.
+            20 times an epoch. With accumulation, every update is one.
         log_dir: As in `kerascomp.callbacks.GradientNormMonitor`.
 
     Attributes:
@@ -91,7 +91,6 @@ class GradientNoiseScale(_probing.ProbeRecorder):
     """
 
     plotted = "noise_scale"
-    times_an_epoch = 50
 
     def __init__(
         self,

@@ -9,6 +9,9 @@ import numpy as np
 from kerascomp import _compat, _validation
 from kerascomp.callbacks import _probe, _record
 
+# How often an epoch is measured, about, by a monitor that was not told.
+_TIMES_AN_EPOCH = 20
+
 
 class ProbeRecorder(_record.Recorder):
     """A recorder of what the gradient probe measures.
@@ -20,8 +23,6 @@ class ProbeRecorder(_record.Recorder):
         every: Measure every how many steps. None for about 20 times an epoch.
         log_dir: As in `Recorder`.
     """
-
-    times_an_epoch = 20  # About, where `every` is None.
 
     def __init__(self, every: int | None = 1, log_dir: Any = None):
         super().__init__(log_dir)
@@ -50,7 +51,7 @@ class ProbeRecorder(_record.Recorder):
         if self.every is not None:
             return self.every
         steps = (self.params or {}).get("steps") or 0  # Data may not know.
-        period = max(steps // self.times_an_epoch, 1)
+        period = max(steps // _TIMES_AN_EPOCH, 1)
         # Or all that is measured might be steps that accumulate.
         accumulates = _compat.accumulation_steps(optimizer) if optimizer else 1
         while math.gcd(period, accumulates) > 1:
