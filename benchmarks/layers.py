@@ -38,9 +38,9 @@ def layer_row(name, make, direct, *shape, peer="direct formula"):
 
         def ours(x):
             y, state = layer.stateless_call(trainable, others, x, **mode)
-            # What the state becomes is part of the work.
+            # What the state becomes is part of the work, its gradient not.
             return ops.sum(y) + sum(
-                ops.sum(ops.cast(s, y.dtype)) for s in state
+                ops.stop_gradient(ops.sum(ops.cast(s, y.dtype))) for s in state
             )
 
         def theirs(x):

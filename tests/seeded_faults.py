@@ -378,7 +378,7 @@ FAULTS = [
         "offsets of the wrong sign",
         IMBALANCE,
         "LogitAdjusted",
-        ("shifted + tau * offsets", "shifted - tau * offsets"),
+        ("logits + tau * offsets", "logits - tau * offsets"),
     ),
     Fault(
         "true class counted as a wrong one",

@@ -148,9 +148,14 @@ def test_some_pairs_are_those_of_all(every):
     )
 
 
-def test_pairs_that_would_all_be_left_out_are_refused():
-    model, x, y = regression()
+@pytest.mark.parametrize("accumulated", [None, 2])
+def test_pairs_that_would_all_be_left_out_are_refused(accumulated):
+    model, x, y = regression(gradient_accumulation_steps=accumulated)
     monitor = GradientNoiseScale(BATCH, every=2 * STEPS)
+    if accumulated:  # Each update has a pair, whatever `every` is.
+        fitted(model, x, y, [monitor], batch_size=BATCH)
+        assert len(monitor.history["step"]) > STEPS / accumulated
+        return
     with pytest.raises(ValueError, match="multiple of the steps of an epoch"):
         fitted(model, x, y, [monitor], batch_size=BATCH)
 

@@ -1,5 +1,6 @@
 """A callback that says where gradients vanish, explode, or do not arrive."""
 
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,10 @@ REMEDIES = {
     ),
 }
 
+# Weights change by little from step to step, and to read them all is as costly
+# as to read the gradients.
+_WEIGHTS_EVERY = 10
+
 
 class Finding(NamedTuple):
     """What is wrong with a layer.
@@ -53,7 +58,8 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
     """Says which layer the gradients vanish, explode or die in, and the cure.
 
     It follows the norm of each layer's gradient relative to that of its
-    weights, from the first layer to the last, averaged over steps:
+    weights, from the first layer to the last, averaged over steps. The weights
+    are read at every 10th step, since their norms change slowly:
 
     - *vanishing*: the first layer's is less than `vanishing[0]` times the last
       layer's, and less than `vanishing[1]` itself;
@@ -158,6 +164,9 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
 
     def quantities(self, optimizer: Any) -> tuple[str, ...]:
         return _probe.GRADIENT, _probe.WEIGHT
+
+    def rarely(self, every: int) -> dict[str, int]:
+        return {_probe.WEIGHT: every * math.ceil(_WEIGHTS_EVERY / every)}
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin(logs)

@@ -71,7 +71,7 @@ class GradientNoiseScale(_probing.ProbeRecorder):
         ImportError: As in `kerascomp.callbacks.GradientNormMonitor`.
         ValueError: At construction, if an argument is out of its range; at the
             start of `fit`, as in `kerascomp.callbacks.GradientNormMonitor`,
-            without accumulation on several replicas, or if `every` is a
+            and without accumulation, on several replicas or if `every` is a
             multiple of the steps of an epoch, which leaves out every pair.
 
     Examples:
@@ -167,16 +167,24 @@ class GradientNoiseScale(_probing.ProbeRecorder):
         return float(ends[0]), float(ends[1])
 
     def on_train_begin(self, logs: dict | None = None) -> None:
+        self._check_period()
+        super().on_train_begin(logs)
+        optimizer = self._model.optimizer
+        self._micro_steps = _compat.accumulation_steps(optimizer)
+
+    def _check_period(self) -> None:
+        """Raises if every pair would be left out."""
+        optimizer = getattr(self._model, "optimizer", None)
         steps = (self.params or {}).get("steps")
-        if steps and self.every and self.every > 1 and self.every % steps == 0:
+        if not (optimizer and steps):
+            return
+        period = self._period(optimizer)  # 1 with accumulation.
+        if period > 1 and period % steps == 0:
             raise ValueError(
                 "`every` must not be a multiple of the steps of an epoch: each "
                 "pair would have a gradient of the last batch, and be left "
                 f"out. Received: every={self.every}, {steps} steps"
             )
-        super().on_train_begin(logs)
-        optimizer = self._model.optimizer
-        self._micro_steps = _compat.accumulation_steps(optimizer)
 
     def _start_record(self) -> None:
         super()._start_record()

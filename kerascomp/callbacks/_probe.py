@@ -33,8 +33,8 @@ BEFORE = "before"  # Norm of that gradient. Only beside `PRODUCT`, as often.
 UPDATE = "update"  # Norm of what the step adds to the weights.
 QUANTITIES = (GRADIENT, WEIGHT, EFFECTIVE, CLIPPED, PRODUCT, BEFORE, UPDATE)
 
-# Rows that wait on the device before they are fetched together.
-_BATCH = 256
+# What waits on the device is fetched together, once it is so many steps.
+BATCH = 256
 # A custom `train_step` may call the optimizer several times. Of more calls
 # than these, the oldest rows may be lost, as the step numbers will show.
 _CALLS_A_STEP = 16
@@ -64,11 +64,19 @@ class Request:
         receive: Is called now and then with what new steps measured.
         quantities: Of `QUANTITIES`.
         every: At every how many steps; nothing is computed at the others.
+        rarely: Quantities that are wanted less often, and at every how many
+            steps, a multiple of `every`. In between, the last values come
+            again, or newer ones where that is no more work.
     """
 
     receive: Receive
     quantities: tuple[str, ...] = (GRADIENT,)
     every: int = 1
+    rarely: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def period(self, name: str) -> int:
+        """Returns at every how many steps a quantity is wanted."""
+        return self.rarely.get(name, self.every)
 
     def deliver(self, steps: np.ndarray, values: Mapping) -> None:
         """Passes on what was asked for."""
@@ -85,6 +93,7 @@ class Subscription:
         self.request = request
         self.first = first
         self._probe = probe
+        self._last: dict[str, np.ndarray] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,7 +119,22 @@ class Subscription:
 
     def deliver(self, steps: np.ndarray, values: Mapping) -> None:
         """Passes steps on under this subscriber's own count."""
-        self.request.deliver(steps - self.first, values)
+        steps = steps - self.first
+        held = {
+            name: self._hold(name, steps % period == 0, values[name])
+            for name, period in self.request.rarely.items()
+        }
+        self.request.deliver(steps, {**values, **held})
+
+    def _hold(
+        self, name: str, measured: np.ndarray, rows: np.ndarray
+    ) -> np.ndarray:
+        """Returns the rows, for one not measured the last one that was."""
+        rows = np.concatenate([self._last.get(name, rows[:1]), rows])
+        places = np.where(measured, np.arange(1, len(rows)), 0)
+        held = rows[np.maximum.accumulate(places)]
+        self._last[name] = held[-1:]
+        return held
 
 
 def subscribe(model: Any, fit: Any, request: Request) -> Subscription:
@@ -284,7 +308,7 @@ class Probe:
                 n
                 for s in subscriptions
                 if name in s.request.quantities
-                for n in (s.request.every, s.first)
+                for n in (s.request.period(name), s.first)
             ]
             # One that was wanted before stays in the compiled step.
             periods[name] = math.gcd(*found) or self.periods[name]
@@ -518,12 +542,12 @@ class QueueProbe(Probe):
     def __init__(self, model: Any, fit: Any):
         super().__init__(model, fit)
         # Bounded, should a fit without subscribers follow an interrupted one.
-        most = _BATCH + _CALLS_A_STEP * model.steps_per_execution
+        most = BATCH + _CALLS_A_STEP * model.steps_per_execution
         self._waiting: deque = deque(maxlen=most)
         self._seen = 0
 
     def relieve(self) -> None:
-        if len(self._waiting) >= _BATCH:
+        if len(self._waiting) >= BATCH:
             self.collect()
 
     @property

@@ -36,6 +36,10 @@ class ProbeRecorder(_record.Recorder):
         """Returns what is to be measured, of `_probe.QUANTITIES`."""
         raise NotImplementedError
 
+    def rarely(self, every: int) -> dict[str, int]:
+        """Returns what is wanted less often, as `_probe.Request`."""
+        return {}
+
     def on_train_begin(self, logs: dict | None = None) -> None:
         self.detach()
         super().on_train_begin(logs)
@@ -44,7 +48,9 @@ class ProbeRecorder(_record.Recorder):
         optimizer = getattr(self._model, "optimizer", None)
         wanted = () if optimizer is None else self.quantities(optimizer)
         every = self._period(optimizer)
-        request = _probe.Request(self._receive_first, wanted, every)
+        request = _probe.Request(
+            self._receive_first, wanted, every, self.rarely(every)
+        )
         self._subscription = _probe.subscribe(self._model, self.params, request)
 
     def _period(self, optimizer: Any) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from kerascomp import _compat, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
-from kerascomp.callbacks import _record
+from kerascomp.callbacks import _probe, _record
 from kerascomp.schedules import _rates as _values
 
 
@@ -142,7 +142,7 @@ class LearningRateLogger(_record.Recorder):
                 source.waiting.append(value)
             self._waiting.append(self._due)
             self._due = None
-            if len(self._waiting) > _BATCH:
+            if len(self._waiting) > _probe.BATCH:
                 self._settle()
         return arguments
 
@@ -200,8 +200,6 @@ class _Source:
 
 
 _KEY = "learning_rate"
-# Executions whose rates wait on the device before they are fetched together.
-_BATCH = 256
 
 
 def _names(optimizers: list) -> list[str]:

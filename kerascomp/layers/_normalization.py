@@ -247,11 +247,15 @@ class BatchRenormalization(_BatchStatistics):
         self._track(mean, variance)
         if self._counts:
             self.steps.assign(self.steps + 1)
-        factor = ops.rsqrt(variance + self.epsilon) * scale
-        factor = _channels.along(factor, self.axis, x)
-        shift = _channels.along(shift, self.axis, x)
-        mean = _channels.along(mean, self.axis, x)
-        return self._affine((x - mean) * factor + shift)
+        # What follows is linear, too.
+        if self.scale:
+            gamma = ops.cast(self.gamma, x.dtype)
+            scale, shift = scale * gamma, shift * gamma
+        if self.center:
+            shift = shift + ops.cast(self.beta, x.dtype)
+        return ops.batch_normalization(
+            x, mean, variance, self.axis, shift, scale, self.epsilon
+        )
 
     def _correction(self, mean: Any, variance: Any) -> tuple[Any, Any]:
         """The scale r and the shift d, as constants."""

@@ -132,14 +132,22 @@ def _adjusted_crossentropy(
     )
     shares = np.array(samples_per_class, "float64") / sum(samples_per_class)
     offsets = ops.convert_to_tensor(np.log(shares), logits.dtype)
-    # Beside large logits the offsets would be lost in rounding.
+    if keras.backend.standardize_dtype(logits.dtype) in ("float16", "bfloat16"):
+        logits = _below_zero(logits)
+    adjusted = logits + tau * offsets
+    return _targets.crossentropy(y_true, adjusted, from_logits=True)
+
+
+def _below_zero(logits: Any) -> Any:
+    """Takes off the largest logit, beside which offsets would be rounded away.
+
+    In float32 that is no worse than the rounding of the logits themselves.
+    """
     largest = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
     shifted = logits - largest
     # Never above 0. Between sums, this keeps TensorFlow from adding the
     # offsets to `largest` first.
-    shifted = ops.where(shifted > 0, ops.zeros_like(shifted), shifted)
-    adjusted = shifted + tau * offsets
-    return _targets.crossentropy(y_true, adjusted, from_logits=True)
+    return ops.where(shifted > 0, ops.zeros_like(shifted), shifted)
 
 
 @component(since="0.1")

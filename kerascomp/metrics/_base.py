@@ -141,8 +141,7 @@ def required(good: Any, weights: Any, values: Any, message: str) -> Any:
             found = ops.convert_to_numpy(values)[wrong][0]
             raise ValueError(f"{message} Received: {found!s}")
         return weights
-    bad = ops.logical_and(ops.logical_not(good), weights != 0)
-    return ops.where(bad, float("nan"), weights)
+    return marked(ops.logical_not(good), weights)
 
 
 def without_nan(values: Any, weights: Any) -> Any:
@@ -154,8 +153,12 @@ def without_nan(values: Any, weights: Any) -> Any:
     bad = ops.isnan(values)
     if len(values.shape) > len(weights.shape):
         bad = ops.any(bad, axis=-1)
-    bad = ops.logical_and(bad, weights != 0)
-    return ops.where(bad, float("nan"), weights)
+    return marked(bad, weights)
+
+
+def marked(bad: Any, weights: Any) -> Any:
+    """Returns the weights, NaN for bad samples, unless they weigh nothing."""
+    return ops.where(ops.logical_and(bad, weights != 0), float("nan"), weights)
 
 
 def _expanded(given: Any, shape_of: Any, name: str) -> Any:

@@ -9,7 +9,7 @@ from kerascomp._compat import keras, segment_sum
 from kerascomp._registry import component
 from kerascomp.metrics._base import MeanMetric, Metric, quotient, weighted
 from kerascomp.metrics._buffer import DEFAULT_CAPACITY, Buffer, weight_around
-from kerascomp.metrics._classes import classified, with_probabilities
+from kerascomp.metrics._classes import classified
 
 ops = keras.ops
 
@@ -120,14 +120,21 @@ class ExpectedCalibrationError(Metric):
     def update_state(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
-        samples = with_probabilities(
-            classified(self, y_true, y_pred, sample_weight, self.num_classes)
+        samples = classified(
+            self,
+            y_true,
+            y_pred,
+            sample_weight,
+            self.num_classes,
+            probabilities=True,
         )
         confidence, event = samples.probabilities(), samples.one_hot()
         if self.binning != "adaptive":
-            top = ops.argmax(confidence, axis=-1)[:, None]
-            confidence = ops.take_along_axis(confidence, top, axis=-1)
-            event = ops.take_along_axis(event, top, axis=-1)
+            right = samples.labels == ops.cast(
+                ops.argmax(confidence, axis=-1), samples.labels.dtype
+            )
+            event = ops.cast(right, confidence.dtype)[:, None]
+            confidence = ops.max(confidence, axis=-1, keepdims=True)
         if self.binning == "equal_width":
             gaps = weighted((event - confidence)[:, 0], samples.weights)
             edges = ops.convert_to_tensor(
@@ -242,8 +249,8 @@ class BrierScore(MeanMetric):
     def update_state(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
-        samples = with_probabilities(
-            classified(self, y_true, y_pred, sample_weight)
+        samples = classified(
+            self, y_true, y_pred, sample_weight, probabilities=True
         )
         errors = samples.probabilities() - samples.one_hot()
         halved = self.scale_by_half

@@ -7,6 +7,7 @@ from kerascomp._compat import keras
 from kerascomp.metrics._base import (
     Metric,
     check_same_shape,
+    marked,
     required,
     without_nan,
 )
@@ -54,13 +55,14 @@ def classified(
     y_pred: Any,
     sample_weight: Any,
     num_classes: int | None = None,
+    probabilities: bool = False,
 ) -> Samples:
     """Returns the samples of a batch with sparse or one-hot labels.
 
     Raises:
         ValueError: If the shapes do not match each other or `num_classes`, if
             predictions are integers, and, in eager execution, if a label is
-            no class.
+            no class, or a score no probability where they must be.
     """
     scores = _scores(metric, y_pred, num_classes)
     classes = max(scores.shape[-1], 2)
@@ -72,7 +74,8 @@ def classified(
         labels,
         f"`y_true` must hold classes in [0, {classes}), or one-hot labels.",
     )
-    weights = without_nan(scores, weights)
+    check = _require_probabilities if probabilities else without_nan
+    weights = check(scores, weights)
     return Samples(
         ops.reshape(ops.clip(labels, 0, classes - 1), (-1,)),
         ops.reshape(scores, (-1, scores.shape[-1])),
@@ -80,22 +83,22 @@ def classified(
     )
 
 
-def with_probabilities(samples: Samples) -> Samples:
-    """Returns the samples, if their scores are in [0, 1].
+def _require_probabilities(scores: Any, weights: Any) -> Any:
+    """Returns the weights, NaN for samples with a NaN.
 
     Raises:
-        ValueError: If they are not, in eager execution.
+        ValueError: If scores are not in [0, 1], in eager execution.
     """
-    scores = samples.scores
-    inside = ops.logical_and(scores >= -_TOLERANCE, scores <= 1 + _TOLERANCE)
+    inside = ops.all(ops.abs(scores - 0.5) <= 0.5 + _TOLERANCE, axis=-1)
+    if _numerics.readable(inside) is None:  # NaN is not inside, either.
+        return marked(ops.logical_not(inside), weights)
     weights = required(
-        # NaN has been dealt with.
-        ops.all(ops.logical_or(inside, ops.isnan(scores)), axis=-1),
-        samples.weights,
+        ops.logical_or(inside, ops.any(ops.isnan(scores), axis=-1)),
+        weights,
         scores,
         "`y_pred` must hold probabilities in [0, 1].",
     )
-    return samples._replace(weights=weights)
+    return without_nan(scores, weights)
 
 
 class Labelled(NamedTuple):
