@@ -463,7 +463,8 @@ loss_row(
     "Perceptron, 1,024 x 64",
     kc.losses.Perceptron(),
     lambda: (normal(1024, 64), np.sign(normal(1024, 64))),
-    lambda x, y: ops.relu(-x * y),
+    lambda x, y: keras.losses.Hinge()(y, x),
+    "Keras' Hinge",
 )
 loss_row(
     "SmoothedSparseCategoricalCrossentropy, 1,024 x 1,000",

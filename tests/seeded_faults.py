@@ -378,7 +378,7 @@ FAULTS = [
         "offsets of the wrong sign",
         IMBALANCE,
         "LogitAdjusted",
-        ("logits + tau * offsets", "logits - tau * offsets"),
+        ("offsets = tau * np.log", "offsets = -tau * np.log"),
     ),
     Fault(
         "true class counted as a wrong one",

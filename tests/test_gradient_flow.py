@@ -7,9 +7,20 @@ import backend
 import keras
 import numpy as np
 import pytest
-from gradient_reference import Recorder, compiled, data, fitted, sgd
+from gradient_reference import (
+    Recorder,
+    compiled,
+    data,
+    fitted,
+    sgd,
+    steps_by_hand,
+)
 
-from kerascomp.callbacks import GradientFlowMonitor, GradientNormMonitor
+from kerascomp.callbacks import (
+    GradientFlowMonitor,
+    GradientNormMonitor,
+    UpdateRatioMonitor,
+)
 from kerascomp.callbacks._gradient_flow import REMEDIES
 
 WIDTH = 32
@@ -122,6 +133,28 @@ def test_a_layer_whose_units_never_fire_is_dead(bias):
         assert REMEDIES["dead"] in flow.verdict
     else:
         assert flow.verdict.startswith("healthy")
+
+
+@pytest.mark.parametrize(("every", "read_every"), [(1, 10), (4, 12), (12, 12)])
+def test_weights_are_read_now_and_then(every, read_every):
+    # They move, by hand and here, and those of the last reading count.
+    x, y = data("mlp")
+    model = compiled()
+    monitor = GradientFlowMonitor(every=every)
+    steps = list(steps_by_hand(model.get_weights(), x, y, epochs=7))
+    # A monitor that reads them at other steps changes nothing.
+    fitted(model, x, y, [monitor, UpdateRatioMonitor(every=3)], epochs=7)
+    due = range(0, len(steps), every)
+    expected = [
+        np.linalg.norm(steps[n].gradients[2])
+        / np.linalg.norm(steps[n - n % read_every].weights[2])
+        for n in due
+    ]
+    np.testing.assert_array_equal(monitor.history["step"], due)
+    # 1e-4: float32 updates of 28 steps.
+    np.testing.assert_allclose(
+        monitor.history["layers"]["out"], expected, rtol=1e-4
+    )
 
 
 def test_nan_needs_no_warmup_and_names_the_layer():

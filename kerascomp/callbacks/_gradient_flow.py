@@ -31,10 +31,6 @@ REMEDIES = {
     ),
 }
 
-# Weights change by little from step to step, and to read them all is as costly
-# as to read the gradients.
-_WEIGHTS_EVERY = 10
-
 
 class Finding(NamedTuple):
     """What is wrong with a layer.
@@ -166,7 +162,8 @@ class GradientFlowMonitor(_probing.ProbeRecorder):
         return _probe.GRADIENT, _probe.WEIGHT
 
     def rarely(self, every: int) -> dict[str, int]:
-        return {_probe.WEIGHT: every * math.ceil(_WEIGHTS_EVERY / every)}
+        times = math.ceil(_probing.WEIGHTS_EVERY / every)
+        return {_probe.WEIGHT: times * every}
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin(logs)

@@ -66,7 +66,7 @@ class Request:
         every: At every how many steps; nothing is computed at the others.
         rarely: Quantities that are wanted less often, and at every how many
             steps, a multiple of `every`. In between, the last values come
-            again, or newer ones where that is no more work.
+            again.
     """
 
     receive: Receive
@@ -93,7 +93,7 @@ class Subscription:
         self.request = request
         self.first = first
         self._probe = probe
-        self._last: dict[str, np.ndarray] = {}
+        self._delivery = Delivery(request)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,12 +119,22 @@ class Subscription:
 
     def deliver(self, steps: np.ndarray, values: Mapping) -> None:
         """Passes steps on under this subscriber's own count."""
-        steps = steps - self.first
+        self._delivery(steps - self.first, values)
+
+
+class Delivery:
+    """Passes steps on, of what is wanted rarely the last values each time."""
+
+    def __init__(self, request: Request):
+        self._request = request
+        self._last: dict[str, np.ndarray] = {}
+
+    def __call__(self, steps: np.ndarray, values: Mapping) -> None:
         held = {
             name: self._hold(name, steps % period == 0, values[name])
-            for name, period in self.request.rarely.items()
+            for name, period in self._request.rarely.items()
         }
-        self.request.deliver(steps, {**values, **held})
+        self._request.deliver(steps, {**values, **held})
 
     def _hold(
         self, name: str, measured: np.ndarray, rows: np.ndarray

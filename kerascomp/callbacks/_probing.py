@@ -11,6 +11,10 @@ from kerascomp.callbacks import _probe, _record
 
 # How often an epoch is measured, about, by a monitor that was not told.
 _TIMES_AN_EPOCH = 20
+# How many steps a norm of the weights stands for, in a monitor that needs it at
+# every step. It changes slowly, and to read all weights is as costly as to read
+# the gradients.
+WEIGHTS_EVERY = 10
 
 
 class ProbeRecorder(_record.Recorder):
@@ -58,6 +62,9 @@ class ProbeRecorder(_record.Recorder):
             return self.every
         steps = (self.params or {}).get("steps") or 0  # Data may not know.
         period = max(steps // _TIMES_AN_EPOCH, 1)
+        if period > WEIGHTS_EVERY:
+            # Or monitors that need the weights would each read them anew.
+            period = round(period / WEIGHTS_EVERY) * WEIGHTS_EVERY
         # Or all that is measured might be steps that accumulate.
         accumulates = _compat.accumulation_steps(optimizer) if optimizer else 1
         while math.gcd(period, accumulates) > 1:

@@ -31,7 +31,7 @@ METRICS: dict[str, Callable[..., Any]] = {
 }
 
 # Products of this size stay in the processor's cache until they are used.
-_CACHED_ELEMENTS = 2**22
+_CACHED_ELEMENTS = 2**20
 
 
 def pairwise(

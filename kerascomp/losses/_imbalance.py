@@ -130,24 +130,28 @@ def _adjusted_crossentropy(
     _targets.require_one_a_class(
         "samples_per_class", samples_per_class, logits.shape[-1]
     )
-    shares = np.array(samples_per_class, "float64") / sum(samples_per_class)
-    offsets = ops.convert_to_tensor(np.log(shares), logits.dtype)
-    if keras.backend.standardize_dtype(logits.dtype) in ("float16", "bfloat16"):
-        logits = _below_zero(logits)
-    adjusted = logits + tau * offsets
-    return _targets.crossentropy(y_true, adjusted, from_logits=True)
-
-
-def _below_zero(logits: Any) -> Any:
-    """Takes off the largest logit, beside which offsets would be rounded away.
-
-    In float32 that is no worse than the rounding of the logits themselves.
-    """
+    counts = np.array(samples_per_class, "float64")
+    offsets = tau * np.log(counts / counts.max())
+    # Beside large logits the offsets would be lost in rounding.
     largest = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
     shifted = logits - largest
-    # Never above 0. Between sums, this keeps TensorFlow from adding the
-    # offsets to `largest` first.
-    return ops.where(shifted > 0, ops.zeros_like(shifted), shifted)
+    half = keras.backend.standardize_dtype(logits.dtype).endswith("16")
+    if offsets.min() < (-6 if half else -60):
+        # Never above 0. Between sums, this keeps TensorFlow from adding the
+        # offsets to `largest` first.
+        shifted = ops.where(shifted > 0, ops.zeros_like(shifted), shifted)
+        adjusted = shifted + ops.convert_to_tensor(offsets, logits.dtype)
+        return _targets.crossentropy(y_true, adjusted, from_logits=True)
+    # As factors that do not vanish, they need no second maximum.
+    factors = ops.convert_to_tensor(np.exp(offsets), logits.dtype)
+    total = ops.log(ops.sum(ops.exp(shifted) * factors, axis=-1))
+    own = _targets.of_classes(offsets, y_true, shifted)
+    if _targets.is_one_hot(y_true, shifted):
+        own = own + ops.sum(y_true * shifted, axis=-1)
+        total = ops.sum(y_true, axis=-1) * total
+    else:
+        own = own + _targets.at_class(y_true, shifted)
+    return ops.relu(total - own)  # Rounding may lead below 0.
 
 
 @component(since="0.1")

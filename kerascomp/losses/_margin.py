@@ -164,7 +164,7 @@ class Perceptron(Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         y_true, y_pred = _numerics.same_rank(y_true, y_pred)
         ones = ops.ones_like(y_pred)
-        score = ops.where(y_true > 0, ones, -ones) * y_pred
+        side = ops.where(y_true > 0, ones, -ones)
         # Not `relu`: a score of 0 must have a gradient, to leave it.
-        element = ops.where(score > 0, ops.zeros_like(score), -score)
-        return ops.mean(element, axis=-1)
+        slope = ops.where(side * y_pred > 0, ops.zeros_like(side), -side)
+        return ops.mean(slope * y_pred, axis=-1)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from kerascomp import _validation
+from kerascomp import _numerics, _validation
 from kerascomp._compat import keras, segment_sum
 from kerascomp._registry import component
 from kerascomp.metrics._base import MeanMetric, Metric, quotient, weighted
@@ -128,13 +128,13 @@ class ExpectedCalibrationError(Metric):
             self.num_classes,
             probabilities=True,
         )
-        confidence, event = samples.probabilities(), samples.one_hot()
-        if self.binning != "adaptive":
-            right = samples.labels == ops.cast(
-                ops.argmax(confidence, axis=-1), samples.labels.dtype
-            )
-            event = ops.cast(right, confidence.dtype)[:, None]
-            confidence = ops.max(confidence, axis=-1, keepdims=True)
+        confidence = samples.probabilities()
+        if self.binning == "adaptive":
+            event = samples.one_hot()
+        else:
+            top = ops.cast(ops.argmax(confidence, axis=-1), "int32")
+            event = ops.cast(samples.labels == top, confidence.dtype)[:, None]
+            confidence = _numerics.largest(confidence, -1, keepdims=True)
         if self.binning == "equal_width":
             gaps = weighted((event - confidence)[:, 0], samples.weights)
             edges = ops.convert_to_tensor(

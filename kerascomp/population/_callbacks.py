@@ -157,7 +157,7 @@ class LaneModel:
         count = len(next(iter(values.values()), ()))
         steps = np.arange(first, first + count)
         for gradients in self._gradients:
-            gradients.request.deliver(steps, values)
+            gradients.deliver(steps, values)
 
     def _places(self) -> list[tuple[str, int]]:
         places = {
@@ -189,7 +189,7 @@ class _Gradients:
     def __init__(self, variables: list, request: _probe.Request):
         self.names = _probe.unique([v.path for v in variables])
         self.ranks = tuple(len(v.shape) for v in variables)
-        self.request = request
+        self.deliver = _probe.Delivery(request)
 
     def before_execution(self) -> None:
         """Rows are fetched at the end of an epoch."""
