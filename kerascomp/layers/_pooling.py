@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from kerascomp import _geometry, _numerics, _validation
+import numpy as np
+
+from kerascomp import _compat, _geometry, _numerics, _validation
 from kerascomp._compat import keras
 from kerascomp._registry import component
 from kerascomp.layers import _spatial
@@ -301,21 +303,48 @@ class BlurPooling2D(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         x = ops.cast(inputs, self.compute_dtype)
         shape = ops.shape(x)
-        for axis, stride in zip(
-            _spatial.image_axes(self.data_format), self._strides, strict=True
-        ):
+        axes = _spatial.image_axes(self.data_format)
+        if self._convolves(x):
+            for axis in axes:
+                x = self._mirrored(x, axis, shape[axis])
+            weights = np.outer(self._weights(), self._weights())
+            kernel = np.tile(weights[..., None, None], (1, 1, x.shape[-1], 1))
+            kernel = ops.convert_to_tensor(kernel, x.dtype)
+            return ops.depthwise_conv(
+                x, kernel, self._strides[0], data_format=self.data_format
+            )
+        for axis, stride in zip(axes, self._strides, strict=True):
             x = self._blurred(x, axis, shape[axis], stride)
         return x
 
-    def _blurred(self, x: Any, axis: int, length: Any, stride: int) -> Any:
+    def _convolves(self, x: Any) -> bool:
+        """Whether a convolution of each channel can do it, and sooner.
+
+        On TensorFlow; XLA takes ten times as long for one on a CPU.
+        """
+        return (
+            _compat.backend() == "tensorflow"
+            and self.data_format == "channels_last"
+            and self._strides[0] == self._strides[1]
+            and x.shape[-1] is not None
+        )
+
+    def _weights(self) -> np.ndarray:
+        """Returns the binomial coefficients, which sum to 1."""
         last = self.kernel_size - 1
-        before, after = last // 2, last - last // 2
-        x = _mirrored(x, axis, length, before, after)
+        return np.array([math.comb(last, n) for n in range(last + 1)]) / 2**last
+
+    def _mirrored(self, x: Any, axis: int, length: Any) -> Any:
+        last = self.kernel_size - 1
+        return _mirrored(x, axis, length, last // 2, last - last // 2)
+
+    def _blurred(self, x: Any, axis: int, length: Any, stride: int) -> Any:
+        x = self._mirrored(x, axis, length)
         count = -(-length // stride)
         parts = _spatial.shifted(x, axis, self.kernel_size, count, stride)
         return sum(
-            math.comb(last, offset) / 2**last * part
-            for offset, part in enumerate(parts)
+            float(weight) * part
+            for weight, part in zip(self._weights(), parts, strict=True)
         )
 
     def compute_output_shape(self, input_shape: Any) -> Any:
