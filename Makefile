@@ -16,7 +16,7 @@ TEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 # What a backend may change; see the markers in setup.cfg.
 DIFFER := "not slow and (not one_backend or every_backend)"
 # On JAX they compile thousands of programs that run once. The older way to emit
-# fused loops halves that time; a JAX that does not know it stops at once.
+# fused loops takes two thirds of the time; a JAX that does not know it stops.
 SOON := --xla_cpu_use_fusion_emitters=false
 
 .PHONY: help study test test-slow test-backends lint docs bench clean

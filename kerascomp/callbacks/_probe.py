@@ -78,13 +78,6 @@ class Request:
         """Returns at every how many steps a quantity is wanted."""
         return self.rarely.get(name, self.every)
 
-    def deliver(self, steps: np.ndarray, values: Mapping) -> None:
-        """Passes on what was asked for."""
-        due = steps % self.every == 0
-        if due.any():
-            own = {name: values[name][due] for name in self.quantities}
-            self.receive(steps[due], own)
-
 
 class Subscription:
     """One callback's share in a probe."""
@@ -123,18 +116,23 @@ class Subscription:
 
 
 class Delivery:
-    """Passes steps on, of what is wanted rarely the last values each time."""
+    """Passes on what was asked for, in between the last of what is rare."""
 
     def __init__(self, request: Request):
         self._request = request
         self._last: dict[str, np.ndarray] = {}
 
     def __call__(self, steps: np.ndarray, values: Mapping) -> None:
+        request = self._request
         held = {
             name: self._hold(name, steps % period == 0, values[name])
-            for name, period in self._request.rarely.items()
+            for name, period in request.rarely.items()
         }
-        self._request.deliver(steps, {**values, **held})
+        values = {**values, **held}
+        due = steps % request.every == 0
+        if due.any():
+            own = {name: values[name][due] for name in request.quantities}
+            request.receive(steps[due], own)
 
     def _hold(
         self, name: str, measured: np.ndarray, rows: np.ndarray

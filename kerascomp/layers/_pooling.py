@@ -306,7 +306,7 @@ class BlurPooling2D(keras.layers.Layer):
         axes = _spatial.image_axes(self.data_format)
         if self._convolves(x):
             for axis in axes:
-                x = self._mirrored(x, axis, shape[axis])
+                x = _mirrored(x, axis, shape[axis], self.kernel_size)
             weights = np.outer(self._weights(), self._weights())
             kernel = np.tile(weights[..., None, None], (1, 1, x.shape[-1], 1))
             kernel = ops.convert_to_tensor(kernel, x.dtype)
@@ -334,12 +334,8 @@ class BlurPooling2D(keras.layers.Layer):
         last = self.kernel_size - 1
         return np.array([math.comb(last, n) for n in range(last + 1)]) / 2**last
 
-    def _mirrored(self, x: Any, axis: int, length: Any) -> Any:
-        last = self.kernel_size - 1
-        return _mirrored(x, axis, length, last // 2, last - last // 2)
-
     def _blurred(self, x: Any, axis: int, length: Any, stride: int) -> Any:
-        x = self._mirrored(x, axis, length)
+        x = _mirrored(x, axis, length, self.kernel_size)
         count = -(-length // stride)
         parts = _spatial.shifted(x, axis, self.kernel_size, count, stride)
         return sum(
@@ -364,8 +360,9 @@ class BlurPooling2D(keras.layers.Layer):
         }
 
 
-def _mirrored(x: Any, axis: int, length: Any, before: int, after: int) -> Any:
+def _mirrored(x: Any, axis: int, length: Any, kernel_size: int) -> Any:
     """Continues an axis by what lies inside its first and last pixel."""
+    before, after = (kernel_size - 1) // 2, kernel_size // 2
     parts = [x]
     if before:
         first = _spatial.strided(x, axis, 1, before, 1)

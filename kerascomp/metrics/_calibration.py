@@ -132,8 +132,8 @@ class ExpectedCalibrationError(Metric):
         if self.binning == "adaptive":
             event = samples.one_hot()
         else:
-            top = ops.cast(ops.argmax(confidence, axis=-1), "int32")
-            event = ops.cast(samples.labels == top, confidence.dtype)[:, None]
+            right = samples.labels == samples.predicted(0.5)
+            event = ops.cast(right, confidence.dtype)[:, None]
             confidence = _numerics.largest(confidence, -1, keepdims=True)
         if self.binning == "equal_width":
             gaps = weighted((event - confidence)[:, 0], samples.weights)

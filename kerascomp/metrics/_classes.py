@@ -92,13 +92,14 @@ def _require_probabilities(scores: Any, weights: Any) -> Any:
     inside = ops.all(ops.abs(scores - 0.5) <= 0.5 + _TOLERANCE, axis=-1)
     if _numerics.readable(inside) is None:  # NaN is not inside, either.
         return marked(ops.logical_not(inside), weights)
+    has_nan = ops.any(ops.isnan(scores), axis=-1)
     weights = required(
-        ops.logical_or(inside, ops.any(ops.isnan(scores), axis=-1)),
+        ops.logical_or(inside, has_nan),
         weights,
         scores,
         "`y_pred` must hold probabilities in [0, 1].",
     )
-    return without_nan(scores, weights)
+    return marked(has_nan, weights)
 
 
 class Labelled(NamedTuple):
