@@ -210,6 +210,16 @@ def test_a_model_is_unchanged_by_training_but_for_its_values():
     assert [_structure.Structure(model).key for model in models] == keys
 
 
+def test_steps_of_keras_change_no_structure():
+    x, y = populations.data()
+    models = [populations.member(n) for n in range(2)]
+    for model in models:
+        model.fit(x, y, verbose=0)
+        model.train_on_batch(x, y)
+        model.predict_on_batch(x)
+    assert len(groups(models)) == 1
+
+
 def diverging(seed, learning_rate):
     return populations.linear(
         seed, optimizer=keras.optimizers.SGD(learning_rate)

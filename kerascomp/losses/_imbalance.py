@@ -136,7 +136,9 @@ def _adjusted_crossentropy(
     largest = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
     shifted = logits - largest
     half = keras.backend.standardize_dtype(logits.dtype).endswith("16")
-    if offsets.min() < (-6 if half else -60):
+    # A `tau` that differs between the lanes of a population is a tensor.
+    known = isinstance(offsets, np.ndarray)
+    if not known or offsets.min() < (-6 if half else -60):
         # Never above 0. Between sums, this keeps TensorFlow from adding the
         # offsets to `largest` first.
         shifted = ops.where(shifted > 0, ops.zeros_like(shifted), shifted)

@@ -195,8 +195,10 @@ def _bookkeeping() -> frozenset[str]:
 
 @functools.cache
 def _compiled() -> frozenset[str]:
-    """The attributes that `compile` and building add to a model."""
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    """The attributes that `compile`, building and `fit` add to a model."""
+    dense = keras.layers.Dense(1, kernel_initializer="zeros")  # Draws nothing.
+    model = keras.Sequential([keras.Input((1,)), dense])
     before = {"_layers", "_dtype_policy", "_trainable"}
-    model.compile("sgd", "mse")
-    return frozenset(set(vars(model)) - before)
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.predict_on_batch(np.zeros((1, 1), "float32"))
+    return frozenset(set(vars(model)) - before | {"history"})
