@@ -13,11 +13,11 @@ ops = keras.ops
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh")
 
 
-class _Boxes(NamedTuple):
-    """First and last corners of boxes, `(2, ...)`; none lies before the other.
+class _Side(NamedTuple):
+    """Where boxes begin and end along one axis of the image.
 
-    The axes of the image come first, which compute faster than last; in which
-    order does not matter to any of the losses.
+    Each number is a tensor of its own, which computes faster than one tensor
+    that has an axis for them.
     """
 
     low: Any
@@ -27,10 +27,23 @@ class _Boxes(NamedTuple):
     def size(self) -> Any:
         return self.high - self.low
 
-    @property
-    def area(self) -> Any:
-        size = self.size
-        return size[0] * size[1]
+
+class _Pair(NamedTuple):
+    """What a penalty is made of.
+
+    Attributes:
+        true: The sides of the target.
+        predicted: The sides of the prediction.
+        hull: Sizes of the smallest box round both.
+        union: Area.
+        overlap: Intersection over union.
+    """
+
+    true: list[_Side]
+    predicted: list[_Side]
+    hull: list
+    union: Any
+    overlap: Any
 
 
 class _Overlap(Loss):
@@ -55,29 +68,36 @@ class _Overlap(Loss):
                 f"y_pred.shape={tuple(y_pred.shape)}"
             )
         # Areas and squares of pixels overflow in half precision.
-        true = self._corners(_geometry.widened(y_true))
-        predicted = self._corners(_geometry.widened(y_pred))
-        shared = _intersection(true, predicted).area
-        union = true.area + predicted.area - shared
+        true = self._sides(_geometry.widened(y_true))
+        predicted = self._sides(_geometry.widened(y_pred))
+        # Negative where the boxes are apart.
+        common = [
+            _smaller(t.high, p.high) - _larger(t.low, p.low)
+            for t, p in zip(true, predicted, strict=True)
+        ]
+        sizes, own = _sizes(true), _sizes(predicted)
+        hull = [a + b - c for a, b, c in zip(sizes, own, common, strict=True)]
+        shared = math.prod(map(ops.relu, common))
+        union = math.prod(sizes) + math.prod(own) - shared
         overlap = _geometry.ratio(shared, union)
-        penalty = self.penalty(true, predicted, overlap, union)
+        penalty = self.penalty(_Pair(true, predicted, hull, union, overlap))
         return ops.cast(1 - overlap + penalty, y_pred.dtype)
 
-    def penalty(
-        self, true: _Boxes, predicted: _Boxes, overlap: Any, union: Any
-    ) -> Any:
+    def penalty(self, pair: _Pair) -> Any:
         """Returns what is added to 1 less the overlap."""
         raise NotImplementedError
 
-    def _corners(self, boxes: Any) -> _Boxes:
-        boxes = ops.moveaxis(boxes, -1, 0)
-        first, second = boxes[:2], boxes[2:]
+    def _sides(self, boxes: Any) -> list[_Side]:
+        numbers = ops.unstack(ops.moveaxis(boxes, -1, 0), 4)
+        return [self._side(*numbers[axis::2]) for axis in range(2)]
+
+    def _side(self, first: Any, second: Any) -> _Side:
         if self.bounding_box_format == "center_xywh":
             first = first - second / 2
         if self.bounding_box_format in ("xywh", "center_xywh"):
             second = first + second
         # A box that is turned inside out is empty.
-        return _Boxes(first, ops.maximum(first, second))
+        return _Side(first, ops.maximum(first, second))
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -144,15 +164,9 @@ class GIoU(_Overlap):
             bounding_box_format, name=name, reduction=reduction, dtype=dtype
         )
 
-    def penalty(
-        self,
-        true: _Boxes,
-        predicted: _Boxes,
-        overlap: Any,  # noqa: ARG002
-        union: Any,
-    ) -> Any:
-        around = _hull(true, predicted).area
-        return _geometry.ratio(around - union, around)
+    def penalty(self, pair: _Pair) -> Any:
+        around = math.prod(pair.hull)
+        return _geometry.ratio(around - pair.union, around)
 
 
 @component(since="0.1")
@@ -214,14 +228,8 @@ class DIoU(_Overlap):
             bounding_box_format, name=name, reduction=reduction, dtype=dtype
         )
 
-    def penalty(
-        self,
-        true: _Boxes,
-        predicted: _Boxes,
-        overlap: Any,  # noqa: ARG002
-        union: Any,  # noqa: ARG002
-    ) -> Any:
-        return _center_distance(true, predicted)
+    def penalty(self, pair: _Pair) -> Any:
+        return _center_distance(pair)
 
 
 @component(since="0.1")
@@ -286,44 +294,34 @@ class CIoU(_Overlap):
             bounding_box_format, name=name, reduction=reduction, dtype=dtype
         )
 
-    def penalty(
-        self,
-        true: _Boxes,
-        predicted: _Boxes,
-        overlap: Any,
-        union: Any,  # noqa: ARG002
-    ) -> Any:
-        shape = 4 / math.pi**2 * ops.square(_angle(true) - _angle(predicted))
-        weight = ops.stop_gradient(_geometry.ratio(shape, 1 - overlap + shape))
-        return _center_distance(true, predicted) + weight * shape
+    def penalty(self, pair: _Pair) -> Any:
+        turned = _angle(_sizes(pair.true)) - _angle(_sizes(pair.predicted))
+        shape = 4 / math.pi**2 * ops.square(turned)
+        rest = 1 - pair.overlap + shape
+        weight = ops.stop_gradient(_geometry.ratio(shape, rest))
+        return _center_distance(pair) + weight * shape
 
 
-def _angle(boxes: _Boxes) -> Any:
+def _sizes(sides: list[_Side]) -> list:
+    return [side.size for side in sides]
+
+
+def _angle(sizes: list) -> Any:
     """The angle of the diagonal; that of a square for a point."""
-    size = boxes.size
-    point = ops.all(size == 0, axis=0, keepdims=True)
-    size = ops.where(point, ops.ones_like(size), size)
-    return ops.arctan2(size[0], size[1])
-
-
-def _center_distance(true: _Boxes, predicted: _Boxes) -> Any:
-    """Squared distance of the centers over that of the hull's corners."""
-    apart = true.low + true.high - predicted.low - predicted.high
-    diagonal = _hull(true, predicted).size
-    return _geometry.ratio(
-        ops.sum(ops.square(apart), axis=0) / 4,
-        ops.sum(ops.square(diagonal), axis=0),
+    point = ops.logical_and(*(size == 0 for size in sizes))
+    return ops.arctan2(
+        *(ops.where(point, ops.ones_like(size), size) for size in sizes)
     )
 
 
-def _intersection(true: _Boxes, predicted: _Boxes) -> _Boxes:
-    low = _larger(true.low, predicted.low)
-    return _Boxes(low, ops.maximum(low, _smaller(true.high, predicted.high)))
-
-
-def _hull(true: _Boxes, predicted: _Boxes) -> _Boxes:
-    return _Boxes(
-        _smaller(true.low, predicted.low), _larger(true.high, predicted.high)
+def _center_distance(pair: _Pair) -> Any:
+    """Squared distance of the centers over that of the hull's corners."""
+    apart = [
+        t.low + t.high - p.low - p.high
+        for t, p in zip(pair.true, pair.predicted, strict=True)
+    ]
+    return _geometry.ratio(
+        sum(map(ops.square, apart)) / 4, sum(map(ops.square, pair.hull))
     )
 
 
