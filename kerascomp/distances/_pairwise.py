@@ -30,9 +30,6 @@ METRICS: dict[str, Callable[..., Any]] = {
     )
 }
 
-# Products of this size stay in the processor's cache until they are used.
-_CACHED_ELEMENTS = 2**20
-
 
 def pairwise(
     x: Any,
@@ -143,19 +140,16 @@ def _by_differences(
         limit = max(1, max_elements // max(1, row))
     else:
         limit = ops.maximum(1, max_elements // ops.maximum(row, 1))
-    return _by_chunks(chunk, x, limit, keras.remat(chunk))
+    return _by_chunks(chunk, x, limit)
 
 
-def _by_chunks(
-    function: Callable[[Any], Any], x: Any, limit: Any, repeated: Any = None
-) -> Any:
+def _by_chunks(function: Callable[[Any], Any], x: Any, limit: Any) -> Any:
     """Applies a function to at most `limit` rows of `x` at a time.
 
     Args:
         function: Makes `(rows, m)` of `(rows, features)`.
         x: `(n, features)`.
         limit: Number of rows, an integer or a scalar tensor.
-        repeated: The function as it is called for more than one chunk.
     """
     count = ops.shape(x)[0]
     known = isinstance(count, int) and isinstance(limit, int)
@@ -170,7 +164,7 @@ def _by_chunks(
     padded = ops.minimum(ops.arange(chunks * rows), count - 1)
     parts = x if known and chunks * rows == count else ops.take(x, padded, 0)
     parts = ops.reshape(parts, (chunks, rows, x.shape[1]))
-    result = ops.map(repeated or function, parts)
+    result = ops.map(keras.remat(function), parts)
     result = ops.reshape(result, (chunks * rows, ops.shape(result)[-1]))
     return result if known and chunks * rows == count else result[:count]
 
@@ -197,19 +191,11 @@ def _quadratic(
     ones = [ops.ones_like(each) for each in squares]
     left = ops.concatenate([-2 * turned, squares[0], ones[0]], axis=-1)
     right = ops.concatenate([y, ones[1], squares[1]], axis=-1)
-    return _product(left, right, finish)
+    return finish(_product(left, right))
 
 
-def _product(left: Any, right: Any, finish: Callable[[Any], Any]) -> Any:
-    right = ops.transpose(right)
-
-    def chunk(rows: Any) -> Any:
-        return finish(ops.matmul(rows, right))
-
-    count = ops.shape(right)[1]
-    if not (isinstance(count, int) and isinstance(ops.shape(left)[0], int)):
-        return chunk(left)  # Chunks only make it faster.
-    return _by_chunks(chunk, left, max(1, _CACHED_ELEMENTS // max(1, count)))
+def _product(x: Any, y: Any) -> Any:
+    return ops.matmul(x, ops.transpose(y))
 
 
 def _standardized(x: Any, y: Any, variance: Any) -> Any:
@@ -226,10 +212,8 @@ def _mahalanobis(x: Any, y: Any, inverse_covariance: Any) -> Any:
 
 
 def _cosine(x: Any, y: Any) -> Any:
-    return _product(
-        _geometry.direction(x),
-        _geometry.direction(y),
-        lambda product: ops.relu(1 - product),
+    return ops.relu(
+        1 - _product(_geometry.direction(x), _geometry.direction(y))
     )
 
 
