@@ -1,5 +1,7 @@
 """Settings shared by all tests."""
 
+import gc
+
 import backend  # noqa: F401  (quietens TensorFlow before it is imported)
 import keras
 import numpy as np
@@ -8,6 +10,26 @@ import pytest
 
 def pytest_report_header():
     return f"keras {keras.__version__} on {keras.backend.backend()}"
+
+
+def pytest_collection_finish():
+    spare_garbage_collection()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def sparing():
+    yield
+    spare_garbage_collection()
+
+
+def spare_garbage_collection():
+    """Leaves what is there to no later search for garbage.
+
+    KerasTuner searches before every trial. What modules, compiled programs
+    and caches hold would cost it a second each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

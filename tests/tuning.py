@@ -1,6 +1,5 @@
 """Small searches that several test files run."""
 
-import gc
 import json
 import pathlib
 import time
@@ -10,10 +9,6 @@ import keras_tuner
 import numpy as np
 
 from kerascomp import tuners
-
-# Trials collect garbage, most of whose cost is to look at what was imported.
-gc.collect()
-gc.freeze()
 
 KINDS = ["random", "grid", "bayesian", "hyperband"]
 CLASSES = {
