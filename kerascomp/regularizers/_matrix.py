@@ -78,6 +78,8 @@ def spectral_norm(matrix: Any, num_iterations: int | None) -> Any:
         # Fixed, so that a penalty is a function, and of no pattern that a
         # matrix might be orthogonal to.
         v = ops.cos(ops.arange(1, matrix.shape[1] + 1, dtype=matrix.dtype))
+        # Once for all products, whose squares might overflow or underflow.
+        fixed = fixed / scale_of(fixed)
         for _ in range(num_iterations):
             u = _unit(ops.matmul(fixed, v))
             v = _unit(ops.matmul(u, fixed))
@@ -87,7 +89,7 @@ def spectral_norm(matrix: Any, num_iterations: int | None) -> Any:
 
 
 def _unit(vector: Any) -> Any:
-    return _geometry.ratio(vector, norm(vector, axis=0, keepdims=True))
+    return ops.divide_no_nan(vector, ops.sqrt(ops.sum(ops.square(vector))))
 
 
 def nuclear_norm(matrix: Any) -> Any:
