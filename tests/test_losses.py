@@ -6,6 +6,7 @@ import pytest
 import reference
 from backend import central_difference, gradient
 
+from kerascomp import losses
 from kerascomp.losses import SmoothedSparseCategoricalCrossentropy, SmoothL1
 
 # Float32 sums of a few dozen numbers.
@@ -197,3 +198,31 @@ def test_smooth_l1_refuses_a_beta_that_is_not_positive(beta):
 def test_smoothing_must_be_a_share(smoothing):
     with pytest.raises(ValueError, match=r"`label_smoothing` must be in \[0"):
         SmoothedSparseCategoricalCrossentropy(label_smoothing=smoothing)
+
+
+SPARSE = {
+    "ArcFace": losses.ArcFace(),
+    "LogitAdjusted": losses.LogitAdjusted([1, 2, 3]),
+    "LogitAdjusted, steep": losses.LogitAdjusted([1, 2, 3], tau=100),
+    "MulticlassHinge": losses.MulticlassHinge(),
+    "MulticlassHinge, largest": losses.MulticlassHinge(
+        variant="crammer_singer"
+    ),
+    "Poly": losses.PolyLoss(from_logits=True),
+    "Smoothed": SmoothedSparseCategoricalCrossentropy(from_logits=True),
+    "Focal": losses.SparseCategoricalFocalCrossentropy(from_logits=True),
+    "Sparsemax": losses.SparsemaxLoss(),
+    "Symmetric": losses.SymmetricCrossentropy(from_logits=True),
+}
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+@pytest.mark.parametrize("name", SPARSE)
+def test_compiled_code_takes_no_label_outside_the_classes(name, label):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "tanh")])
+    model.compile("sgd", SPARSE[name])
+    try:
+        history = model.fit(np.ones((4, 2)), np.array([0, 1, 2, label]))
+    except Exception:  # Each backend that can tell has an error of its own.
+        return
+    assert np.isnan(history.history["loss"])

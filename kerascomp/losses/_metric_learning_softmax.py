@@ -305,9 +305,7 @@ class _MarginSoftmax(Loss):
         target = self.with_margin(ops.take_along_axis(cosines, place, axis=-1))
         classes = ops.arange(cosines.shape[-1], dtype="int32")
         logits = self.scale * ops.where(place == classes, target, cosines)
-        values = ops.sparse_categorical_crossentropy(
-            labels, logits, from_logits=True
-        )
+        values = _targets.crossentropy(labels, logits, from_logits=True)
         return ops.cast(values, y_pred.dtype)
 
     def get_config(self) -> dict[str, Any]:

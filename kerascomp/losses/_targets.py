@@ -21,8 +21,9 @@ def classes_last(y_true: Any, y_pred: Any, axis: int = -1) -> tuple[Any, Any]:
         axis: The axis of `y_pred` that holds the classes.
 
     Returns:
-        Labels of dtype int32, which have one axis less than the predictions,
-        or dense targets, which have as many; and the predictions.
+        Labels of dtype int32, which have one axis less than the predictions
+        and are not negative, or dense targets, which have as many axes; and
+        the predictions.
 
     Raises:
         ValueError: If the shapes do not match, there is one class only, or
@@ -44,7 +45,10 @@ def classes_last(y_true: Any, y_pred: Any, axis: int = -1) -> tuple[Any, Any]:
     if is_dense:
         return y_true, moved
     require_labels(y_true, classes)
-    return ops.cast(y_true, "int32"), moved
+    # In compiled code, which cannot read them, a label of -1 must not count
+    # from the end: beyond it, TensorFlow raises, and the loss is NaN on JAX.
+    y_true, beyond = ops.cast(y_true, "int32"), ops.shape(moved)[-1]
+    return ops.where(y_true < 0, beyond, y_true), moved
 
 
 def labels_and_scores(
