@@ -221,8 +221,9 @@ SPARSE = {
 def test_compiled_code_takes_no_label_outside_the_classes(name, label):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "tanh")])
     model.compile("sgd", SPARSE[name])
+    y = np.array([0, 1, 2, label])
     try:
-        history = model.fit(np.ones((4, 2)), np.array([0, 1, 2, label]))
+        history = model.fit(np.ones((4, 2)), y, verbose=0)
     except Exception:  # Each backend that can tell has an error of its own.
         return
     assert np.isnan(history.history["loss"])

@@ -301,10 +301,9 @@ class _MarginSoftmax(Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         labels, cosines = _targets.labels_and_scores(y_true, y_pred)
         cosines = _geometry.widened(cosines)
-        place = ops.expand_dims(labels, -1)
-        target = self.with_margin(ops.take_along_axis(cosines, place, axis=-1))
-        classes = ops.arange(cosines.shape[-1], dtype="int32")
-        logits = self.scale * ops.where(place == classes, target, cosines)
+        own = ops.expand_dims(_targets.at_class(labels, cosines), -1)
+        is_true = _targets.is_class(labels, cosines)
+        logits = ops.where(is_true, self.with_margin(own), cosines) * self.scale
         values = _targets.crossentropy(labels, logits, from_logits=True)
         return ops.cast(values, y_pred.dtype)
 
